@@ -1,0 +1,44 @@
+//! Every byte on disk, declared once: pure translation between bytes and types.
+//!
+//! - [`superblock`]: what a device is, twice at its start.
+//! - [`segment`]: the header block of a segment slot.
+//! - [`record`]: the header of a log record.
+//! - [`body`]: what the payload of each kind of record holds, once unsealed.
+//! - [`catalog`]: the payload of a catalog change.
+//! - [`frame`]: where the frames of an object lie, and how long they are.
+//!
+//! All integers are little-endian. Fixed parts are `zerocopy` types with asserted sizes; variable parts follow them with their
+//! lengths in the fixed part. Nothing here does I/O or knows a key. `engine/tests/golden/` holds an image of each type.
+
+pub mod body;
+pub mod catalog;
+pub mod frame;
+pub mod record;
+pub mod segment;
+pub mod superblock;
+
+mod cursor;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+/// The version of everything in this folder. It grows with each change that an older binary can't read.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Bytes that do not say what they should, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// The 128-bit checksum of blocks and of unencrypted data.
+pub(crate) fn checksum_128(bytes: &[u8]) -> [u8; 16] {
+    xxh3_128(bytes).to_le_bytes()
+}
+
+/// The 64-bit checksum of record payloads.
+pub(crate) fn checksum_64(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// CRC-32C, of record headers.
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}

@@ -1,0 +1,60 @@
+//! The engine: a log-structured, encrypted object store on raw devices.
+//!
+//! It knows no HTTP and no runtime. Clock, randomness and devices arrive as values and traits ([`Device`], [`crypto::Random`]), so that a
+//! seed is a whole world.
+//!
+//! ```text
+//! Store   what all cores share: geometry, keys, segment table          (one per process)
+//! Core    device handles, bulk stream, reads and writes of copies      (one per core)
+//! Shard   home of buckets: index, uploads, commit log, all decisions   (some per core)
+//! ```
+//! A write: [`ObjectWriter`] takes the bytes in on the core that holds the connection (frames go to its bulk stream, small objects stay in memory),
+//! [`Core::draft_version`] seals the record, [`Shard::put`] on the home shard decides and commits it. A read: [`Shard::lookup`] on the home shard,
+//! then [`Core::read_version`] and [`ObjectReader`] on the connection's core.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `format/` | every byte on disk |
+//! | `device/` | the one seam to a medium; the io_uring device |
+//! | `store`, `core` | opening; device access with copies, fences, shared flushes |
+//! | `segment/`, `placement` | the segment table, bulk streams; which devices |
+//! | `crypto` | keys and seals |
+//! | `writer`, `reader`, `object`, `draft` | objects in and out |
+//! | `log`, `shard/`, `recovery` | commit log, state, replay |
+//! | `index/`, `catalog` | finding keys; namespaces, users, buckets |
+
+pub mod catalog;
+mod core;
+pub mod crypto;
+pub mod device;
+mod draft;
+mod error;
+mod event;
+pub mod format;
+pub mod ids;
+pub mod index;
+pub mod limits;
+mod log;
+pub mod metrics;
+mod object;
+mod placement;
+mod reader;
+mod recovery;
+pub mod segment;
+mod shard;
+mod store;
+mod writer;
+
+pub use crate::core::Core;
+pub use catalog::Catalog;
+pub use device::Device;
+pub use draft::{Draft, NewPart, NewVersion, shared_content};
+pub use error::{Error, Result};
+pub use object::{Lookup, Version};
+pub use reader::{Chunk, ObjectReader};
+pub use recovery::{Progress, open_shard};
+pub use shard::{
+    BucketUsage, ChosenPart, ListedUpload, Precondition, Shard, UploadPage, UploadPageQuery, UploadView,
+};
+pub use store::{DeviceLayout, FormatOptions, Store, format};
+pub use writer::{Content, Layout, ObjectWriter};

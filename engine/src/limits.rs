@@ -1,0 +1,66 @@
+//! Every limit of the engine, with where it comes from.
+
+/// Unit of device I/O and of alignment on disk: the largest logical block in common use.
+pub const BLOCK_SIZE: usize = 4096;
+
+/// A frame on disk: 16 of them make a 1 MiB read, one fits AES-GCM's fast path (17 GB/s at 64 KiB).
+pub const FRAME_SIZE: usize = 64 * 1024;
+
+/// A GCM tag or an XXH3-128.
+pub const SEAL_SIZE: usize = 16;
+
+/// Plaintext bytes of a full frame.
+pub const FRAME_PAYLOAD: usize = FRAME_SIZE - SEAL_SIZE;
+
+/// Frames that one device read or write carries: 256 KiB, where a queue depth of two saturates the devices we know.
+pub const FRAMES_PER_IO: usize = 4;
+
+/// Device writes in flight per object being written, and reads per object being read.
+pub const IO_DEPTH: usize = 4;
+
+/// Objects up to this size lie in their record, if the configuration does not say otherwise.
+pub const INLINE_MAX_DEFAULT: u32 = 32 * 1024;
+
+/// Upper bound of `inline_max`: a record with inline data must stay a single cheap read.
+pub const INLINE_MAX_MAX: u32 = 256 * 1024;
+
+/// Longest key, as S3 has it.
+pub const KEY_LEN_MAX: usize = 1024;
+
+/// Longest record, header included: the extents and parts of a 5 TB object in 10 000 parts take about 6 MiB.
+pub const RECORD_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Records start at multiples of this, so that an index entry addresses 1 GiB segments with 24 bits.
+pub const RECORD_ALIGN: usize = 64;
+
+/// Bytes of records that one group commit writes at most; more wait for the next.
+pub const BATCH_LEN_MAX: usize = 4 * 1024 * 1024;
+
+/// Contiguous bytes that one object reserves at a time in a bulk segment: keeps extents few and abandoned tails small.
+pub const RESERVE_LEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// Copies of a segment.
+pub const COPIES_MAX: usize = 4;
+
+/// Devices of a store: their ids fit the superblock block.
+pub const DEVICES_MAX: usize = 64;
+
+/// Smallest segment: it must hold a few of the largest inline records.
+pub const SEGMENT_SIZE_MIN: u64 = 1024 * 1024;
+
+/// Largest segment: record offsets are 24 bits of 64 bytes.
+pub const SEGMENT_SIZE_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Fewest segment slots that a device may have.
+pub const SLOTS_MIN: u64 = 8;
+
+/// Parts of an upload, as S3 has it.
+pub const PARTS_MAX: usize = 10_000;
+
+/// Keys and common prefixes of one page, as S3 has it.
+pub const PAGE_MAX: usize = 1000;
+
+/// The record length limit in a store of that segment size: half a segment, so that two fit.
+pub fn record_len_max(segment_size: u64) -> usize {
+    RECORD_LEN_MAX.min((segment_size / 2) as usize - BLOCK_SIZE)
+}

@@ -1,0 +1,63 @@
+//! What is counted: plain numbers of one core, read by whoever exports them.
+
+use std::cell::Cell;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(Cell<u64>);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, n: u64) {
+        self.0.set(self.0.get() + n);
+    }
+
+    /// Its value.
+    pub fn value(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
+        /// The counters of one core.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Name, help text and value of each.
+            pub fn values(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),*), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Device reads.
+    device_reads,
+    /// Bytes read from devices.
+    device_read_bytes,
+    /// Device writes, each copy counted.
+    device_writes,
+    /// Bytes written to devices, each copy counted.
+    device_write_bytes,
+    /// Device flushes.
+    device_flushes,
+    /// Devices fenced after a failed write or flush.
+    devices_fenced,
+    /// Batches of records appended to commit logs.
+    log_appends,
+    /// Records committed.
+    log_records,
+    /// Bytes of records committed, padding included.
+    log_bytes,
+    /// Frames sealed and written.
+    frames_written,
+    /// Frames read and opened.
+    frames_read,
+    /// Copies that did not read or verify, so that another copy was read.
+    copies_skipped,
+}

@@ -1,0 +1,588 @@
+//! The segment table: what every segment is, where its copies lie, how much of it is live, and who is reading it.
+//!
+//! ```text
+//! free --allocate--> open --seal--> sealed --(live 0, pins 0)--> free
+//! ```
+//! - Live bytes and pins share one atomic word, so that any core counts without a lock and "nothing refers to it and nobody reads it" is
+//!   one observation; allocation and freeing (once per segment) take a lock.
+//! - `live` counts each reference: an extent that two objects share counts twice. A segment is dead when it is 0.
+//! - A pin keeps a segment from being freed while its bytes are read or are not yet committed. A pin is only ever taken on a segment that
+//!   the taker knows to be referenced, open or pinned, so no pin can arrive at a segment that is being freed.
+//! - Commit segments are never freed here: their records decide what replay sees.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::format::segment::{Place, SegmentHeader, SegmentKind};
+use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
+use crate::limits::{BLOCK_SIZE, COPIES_MAX, RECORD_ALIGN};
+use crate::placement::{Candidate, choose_devices};
+
+const FREE: u8 = 0;
+const OPEN: u8 = 1;
+const SEALED: u8 = 2;
+
+/// One pin in the `usage` word. 2^44 units of 64 bytes are a million references to a whole 1 GiB segment.
+const PIN: u64 = 1 << 44;
+
+/// Live bytes are counted in units of this.
+const LIVE_UNIT: u64 = RECORD_ALIGN as u64;
+
+const KIND_COMMIT: u8 = 1;
+const KIND_BULK: u8 = 2;
+
+/// All segments of a store.
+pub struct SegmentTable {
+    entries: Box<[Entry]>,
+    slots: Mutex<Slots>,
+    /// Segments that could still be allocated.
+    free_count: AtomicU32,
+    /// Free segments that only the log may use: tombstones must always find room.
+    reserve: u32,
+    copies: usize,
+    segment_size: u64,
+    /// While logs are replayed nothing is freed: counts are not final.
+    is_recovering: AtomicBool,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// 0 while free.
+    id: AtomicU64,
+    state: AtomicU8,
+    kind: AtomicU8,
+    /// Pins in the upper 20 bits, live bytes in units of 64 below: see [`PIN`].
+    usage: AtomicU64,
+    /// One past the last block that an extent refers to.
+    tail_block: AtomicU32,
+    places: [AtomicU64; COPIES_MAX],
+}
+
+struct Slots {
+    /// Counter of the last id given.
+    counter: u64,
+    free_indexes: Vec<u32>,
+    devices: Vec<DeviceSlots>,
+    /// Bulk segments with room at their end, from before the last start.
+    resumable: Vec<SegmentId>,
+}
+
+struct DeviceSlots {
+    total: u32,
+    free: Vec<u32>,
+    takes_writes: bool,
+}
+
+/// Who asks for a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// New data: refused when only the reserve is left.
+    Data,
+    /// The log: may use the reserve.
+    Log,
+}
+
+/// A segment that was given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// Its id.
+    pub id: SegmentId,
+    /// Where its copies go.
+    pub places: Vec<Place>,
+    /// The first block to write: after the header, or after what an earlier run left.
+    pub next_block: u32,
+}
+
+/// A device as the table sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceShape {
+    /// Slots it has.
+    pub slot_count: u32,
+    /// Whether it is there and takes writes.
+    pub takes_writes: bool,
+}
+
+/// Numbers for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Segments that could still be allocated.
+    pub free: u32,
+    /// Of those, how many are the reserve.
+    pub reserve: u32,
+    /// Commit segments in use.
+    pub commit: u32,
+    /// Bulk segments in use.
+    pub bulk: u32,
+    /// Live bytes in all of them, each reference counted.
+    pub live_bytes: u64,
+}
+
+impl SegmentTable {
+    /// The table of a store, from the headers that were found on its devices. `reserve` segments are kept for the log.
+    pub fn new(
+        devices: &[DeviceShape],
+        headers: &[SegmentHeader],
+        copies: usize,
+        segment_size: u64,
+        reserve: u32,
+    ) -> Arc<Self> {
+        let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum();
+        let entries: Box<[Entry]> = (0..slot_total).map(|_| Entry::default()).collect();
+        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0);
+        let mut taken: Vec<Vec<bool>> =
+            devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
+        for header in newest_of_each_index(headers, entries.len()) {
+            let entry = &entries[header.id.index().0 as usize];
+            entry.adopt(header);
+            for place in &header.places {
+                if let Some(slot) =
+                    taken.get_mut(usize::from(place.device.0)).and_then(|s| s.get_mut(place.slot as usize))
+                {
+                    *slot = true;
+                }
+            }
+        }
+        let free_indexes =
+            (0..slot_total).rev().filter(|i| entries[*i as usize].state.load(SeqCst) == FREE).collect();
+        let devices = devices
+            .iter()
+            .zip(taken)
+            .map(|(device, taken)| DeviceSlots {
+                total: device.slot_count,
+                free: (0..device.slot_count).rev().filter(|slot| !taken[*slot as usize]).collect(),
+                takes_writes: device.takes_writes,
+            })
+            .collect();
+        let slots = Slots { counter, free_indexes, devices, resumable: Vec::new() };
+        let free_count = AtomicU32::new(slots.allocatable(copies));
+        Arc::new(SegmentTable {
+            entries,
+            slots: Mutex::new(slots),
+            free_count,
+            reserve,
+            copies,
+            segment_size,
+            is_recovering: AtomicBool::new(true),
+        })
+    }
+
+    /// Gives out a segment. Its header must be durable on all places before anything else is written to it.
+    pub fn allocate(&self, kind: SegmentKind, purpose: Purpose) -> Result<Allocation> {
+        let mut slots = self.slots.lock().expect("no holder panics");
+        if kind == SegmentKind::Bulk
+            && let Some(resumed) = self.resume(&mut slots)
+        {
+            return Ok(resumed);
+        }
+        if slots.devices.iter().filter(|device| device.takes_writes).count() < self.copies {
+            return Err(Error::ReadOnly);
+        }
+        let free = slots.allocatable(self.copies);
+        if free == 0 || (purpose == Purpose::Data && free <= self.reserve) {
+            return Err(Error::Full);
+        }
+        let index = SegmentIndex(slots.free_indexes.pop().ok_or(Error::Full)?);
+        let id = SegmentId::new(slots.counter + 1, index);
+        let Some(devices) = choose_devices(id, &slots.candidates(), self.copies) else {
+            slots.free_indexes.push(index.0);
+            return Err(Error::Full);
+        };
+        slots.counter += 1;
+        let places: Vec<Place> = devices
+            .into_iter()
+            .map(|device| {
+                let free = &mut slots.devices[usize::from(device.0)].free;
+                Place { device, slot: free.pop().expect("only devices with a free slot are candidates") }
+            })
+            .collect();
+        self.free_count.store(slots.allocatable(self.copies), SeqCst);
+        drop(slots);
+        self.entry(index).open(id, kind, &places);
+        Ok(Allocation { id, places, next_block: 1 })
+    }
+
+    /// A bulk segment that an earlier run left with room at its end.
+    fn resume(&self, slots: &mut Slots) -> Option<Allocation> {
+        while let Some(id) = slots.resumable.pop() {
+            let entry = self.current(id)?;
+            let places = entry.places();
+            let writable = places.iter().all(|place| {
+                slots.devices.get(usize::from(place.device.0)).is_some_and(|device| device.takes_writes)
+            });
+            // It may have died meanwhile and be somebody else's; then the exchange fails or the id differs.
+            if writable && entry.state.compare_exchange(SEALED, OPEN, SeqCst, SeqCst).is_ok() {
+                if entry.id.load(SeqCst) == id.0 {
+                    return Some(Allocation { id, places, next_block: entry.tail_block.load(SeqCst).max(1) });
+                }
+                entry.state.store(SEALED, SeqCst);
+            }
+        }
+        None
+    }
+
+    /// No more is appended to that segment.
+    pub fn seal(&self, id: SegmentId) {
+        if let Some(entry) = self.current(id)
+            && entry.state.compare_exchange(OPEN, SEALED, SeqCst, SeqCst).is_ok()
+        {
+            self.free_if_dead(id);
+        }
+    }
+
+    /// Gives back a segment that never came into use.
+    pub(crate) fn discard(&self, id: SegmentId) {
+        if let Some(entry) = self.current(id) {
+            entry.kind.store(KIND_BULK, SeqCst);
+            self.seal(id);
+        }
+    }
+
+    /// Whether new data may be taken in at all.
+    pub fn admit_data(&self) -> Result<()> {
+        if self.free_count.load(SeqCst) > self.reserve {
+            return Ok(());
+        }
+        let slots = self.slots.lock().expect("no holder panics");
+        let writable = slots.devices.iter().filter(|device| device.takes_writes).count();
+        Err(if writable < self.copies { Error::ReadOnly } else { Error::Full })
+    }
+
+    /// That device takes no writes any more.
+    pub fn fence(&self, device: DeviceIndex) {
+        let mut slots = self.slots.lock().expect("no holder panics");
+        slots.devices[usize::from(device.0)].takes_writes = false;
+        self.free_count.store(slots.allocatable(self.copies), SeqCst);
+    }
+
+    /// Whether all those places take writes.
+    pub fn takes_writes(&self, places: &[Place]) -> bool {
+        let slots = self.slots.lock().expect("no holder panics");
+        places.iter().all(|place| slots.devices[usize::from(place.device.0)].takes_writes)
+    }
+
+    /// Another reference to `len` bytes of a segment that end at that block. Ignored for a past life of the segment.
+    pub fn add_live(&self, id: SegmentId, len: u64, end_block: u32) {
+        if let Some(entry) = self.current(id) {
+            entry.usage.fetch_add(live_units(len), SeqCst);
+            entry.tail_block.fetch_max(end_block, SeqCst);
+        }
+    }
+
+    /// A reference less. Frees the segment when it was the last.
+    pub fn sub_live(&self, id: SegmentId, len: u64) {
+        if let Some(entry) = self.current(id) {
+            let before = entry.usage.fetch_sub(live_units(len), SeqCst);
+            assert!(before % PIN >= live_units(len), "live bytes of segment {:#x} below zero", id.0);
+            if before == live_units(len) {
+                self.free_if_dead(id);
+            }
+        }
+    }
+
+    /// Keeps the segment from being freed; `None` for a past life of it.
+    pub fn pin(self: &Arc<Self>, id: SegmentId) -> Option<SegmentPin> {
+        let entry = self.current(id)?;
+        let before = entry.usage.fetch_add(PIN, SeqCst);
+        assert!(before < PIN << 19, "a segment has at most 2^19 readers: connections are limited far below");
+        Some(SegmentPin { table: self.clone(), id })
+    }
+
+    /// Where the copies of that segment lie; `None` for a past life of it.
+    pub fn places(&self, id: SegmentId) -> Option<Vec<Place>> {
+        Some(self.current(id)?.places())
+    }
+
+    /// The present life of the segment at that position; `None` while it is free.
+    pub fn id_at(&self, index: SegmentIndex) -> Option<SegmentId> {
+        let id = self.entries.get(index.0 as usize)?.id.load(SeqCst);
+        (id != 0).then_some(SegmentId(id))
+    }
+
+    /// Live bytes of that segment.
+    pub fn live(&self, id: SegmentId) -> Option<u64> {
+        Some(self.current(id)?.live())
+    }
+
+    /// Replay is over: frees bulk segments that nothing refers to, and lets the others be filled up.
+    pub fn finish_recovery(&self) {
+        self.is_recovering.store(false, SeqCst);
+        let segment_blocks = (self.segment_size / BLOCK_SIZE as u64) as u32;
+        for entry in &self.entries {
+            let id = SegmentId(entry.id.load(SeqCst));
+            if entry.state.load(SeqCst) != SEALED || entry.kind.load(SeqCst) != KIND_BULK {
+                continue;
+            }
+            if !self.free_if_dead(id) && entry.tail_block.load(SeqCst) < segment_blocks / 4 * 3 {
+                self.slots.lock().expect("no holder panics").resumable.push(id);
+            }
+        }
+    }
+
+    /// Numbers for metrics.
+    pub fn counts(&self) -> TableCounts {
+        let mut counts =
+            TableCounts { free: self.free_count.load(SeqCst), reserve: self.reserve, ..TableCounts::default() };
+        for entry in &self.entries {
+            if entry.state.load(SeqCst) == FREE {
+                continue;
+            }
+            match entry.kind.load(SeqCst) {
+                KIND_COMMIT => counts.commit += 1,
+                _ => counts.bulk += 1,
+            }
+            counts.live_bytes += entry.live();
+        }
+        counts
+    }
+
+    fn free_if_dead(&self, id: SegmentId) -> bool {
+        let Some(entry) = self.current(id) else { return false };
+        let is_dead = !self.is_recovering.load(SeqCst)
+            && entry.kind.load(SeqCst) == KIND_BULK
+            && entry.usage.load(SeqCst) == 0;
+        if !is_dead {
+            return false;
+        }
+        // The lock comes first: between leaving SEALED and returning the slots nobody may look at either.
+        let mut slots = self.slots.lock().expect("no holder panics");
+        if entry.id.load(SeqCst) != id.0 || entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        entry.id.store(0, SeqCst);
+        for place in entry.places() {
+            slots.devices[usize::from(place.device.0)].free.push(place.slot);
+        }
+        slots.free_indexes.push(id.index().0);
+        self.free_count.store(slots.allocatable(self.copies), SeqCst);
+        true
+    }
+
+    fn entry(&self, index: SegmentIndex) -> &Entry {
+        &self.entries[index.0 as usize]
+    }
+
+    fn current(&self, id: SegmentId) -> Option<&Entry> {
+        let entry = self.entries.get(id.index().0 as usize)?;
+        (id.0 != 0 && entry.id.load(SeqCst) == id.0).then_some(entry)
+    }
+}
+
+impl Entry {
+    fn open(&self, id: SegmentId, kind: SegmentKind, places: &[Place]) {
+        self.fill(kind, places);
+        self.usage.store(0, SeqCst);
+        self.tail_block.store(1, SeqCst);
+        self.state.store(OPEN, SeqCst);
+        self.id.store(id.0, SeqCst);
+    }
+
+    fn adopt(&self, header: &SegmentHeader) {
+        self.fill(header.kind, &header.places);
+        self.tail_block.store(1, SeqCst);
+        self.state.store(SEALED, SeqCst);
+        self.id.store(header.id.0, SeqCst);
+    }
+
+    fn fill(&self, kind: SegmentKind, places: &[Place]) {
+        let kind = match kind {
+            SegmentKind::Commit => KIND_COMMIT,
+            SegmentKind::Bulk => KIND_BULK,
+        };
+        self.kind.store(kind, SeqCst);
+        for (i, slot) in self.places.iter().enumerate() {
+            // 0 is "no copy": the device number is stored plus one.
+            let packed = places.get(i).map_or(0, |p| (u64::from(p.device.0) + 1) << 32 | u64::from(p.slot));
+            slot.store(packed, SeqCst);
+        }
+    }
+
+    fn live(&self) -> u64 {
+        self.usage.load(SeqCst) % PIN * LIVE_UNIT
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places
+            .iter()
+            .map(|place| place.load(SeqCst))
+            .take_while(|packed| *packed != 0)
+            .map(|packed| Place { device: DeviceIndex((packed >> 32) as u16 - 1), slot: packed as u32 })
+            .collect()
+    }
+}
+
+impl Slots {
+    fn candidates(&self) -> Vec<Candidate> {
+        self.devices
+            .iter()
+            .enumerate()
+            .filter(|(_, device)| device.takes_writes && !device.free.is_empty())
+            .map(|(i, device)| Candidate { device: DeviceIndex(i as u16), weight: device.total })
+            .collect()
+    }
+
+    /// The largest `n` such that `n` segments of that many copies on different devices fit into the free slots.
+    fn allocatable(&self, copies: usize) -> u32 {
+        let free: Vec<u64> =
+            self.devices.iter().filter(|d| d.takes_writes).map(|d| d.free.len() as u64).collect();
+        let (mut low, mut high) = (0, free.iter().sum::<u64>() / copies as u64);
+        while low < high {
+            let n = (low + high).div_ceil(2);
+            if free.iter().map(|f| n.min(*f)).sum::<u64>() >= n * copies as u64 { low = n } else { high = n - 1 }
+        }
+        (low as u32).min(self.free_indexes.len() as u32)
+    }
+}
+
+/// Of several headers with the same index, the one with the highest counter is the segment; the others are stale slots.
+fn newest_of_each_index(headers: &[SegmentHeader], limit: usize) -> Vec<&SegmentHeader> {
+    let mut newest: Vec<Option<&SegmentHeader>> = vec![None; limit];
+    for header in headers {
+        if let Some(slot) = newest.get_mut(header.id.index().0 as usize)
+            && slot.is_none_or(|other| other.id < header.id)
+        {
+            *slot = Some(header);
+        }
+    }
+    // A slot belongs to the newest segment that claims it: an older one whose slot was taken over is stale too.
+    let mut kept: Vec<&SegmentHeader> = newest.into_iter().flatten().collect();
+    kept.sort_by(|a, b| b.id.counter().cmp(&a.id.counter()));
+    let mut claimed = std::collections::HashSet::new();
+    kept.retain(|header| {
+        let is_free = header.places.iter().all(|p| !claimed.contains(&(p.device, p.slot)));
+        if is_free {
+            claimed.extend(header.places.iter().map(|p| (p.device, p.slot)));
+        }
+        is_free
+    });
+    kept
+}
+
+fn live_units(len: u64) -> u64 {
+    len.div_ceil(LIVE_UNIT)
+}
+
+/// Keeps a segment from being freed while it lives.
+pub struct SegmentPin {
+    table: Arc<SegmentTable>,
+    id: SegmentId,
+}
+
+impl Clone for SegmentPin {
+    fn clone(&self) -> Self {
+        self.table.pin(self.id).expect("a pinned segment stays what it is")
+    }
+}
+
+impl Drop for SegmentPin {
+    fn drop(&mut self) {
+        let Some(entry) = self.table.current(self.id) else { return };
+        if entry.usage.fetch_sub(PIN, SeqCst) == PIN {
+            self.table.free_if_dead(self.id);
+        }
+    }
+}
+
+impl std::fmt::Debug for SegmentPin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SegmentPin({:#x})", self.id.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(slots: &[u32], copies: usize, reserve: u32) -> Arc<SegmentTable> {
+        let devices: Vec<DeviceShape> =
+            slots.iter().map(|n| DeviceShape { slot_count: *n, takes_writes: true }).collect();
+        let table = SegmentTable::new(&devices, &[], copies, 1 << 20, reserve);
+        table.finish_recovery();
+        table
+    }
+
+    #[test]
+    fn data_never_takes_the_reserve_and_the_log_may() {
+        let table = table(&[4], 1, 2);
+        let allocate = |purpose| table.allocate(SegmentKind::Commit, purpose);
+        allocate(Purpose::Data).expect("4 free");
+        allocate(Purpose::Data).expect("3 free");
+        assert_eq!(allocate(Purpose::Data), Err(Error::Full));
+        assert_eq!(table.admit_data(), Err(Error::Full));
+        allocate(Purpose::Log).expect("the reserve");
+        allocate(Purpose::Log).expect("the reserve");
+        assert_eq!(allocate(Purpose::Log), Err(Error::Full));
+    }
+
+    #[test]
+    fn a_sealed_bulk_segment_is_free_once_nothing_refers_to_it_and_nobody_reads_it() {
+        let table = table(&[2, 2], 2, 0);
+        let segment = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        table.add_live(segment.id, 4096, 2);
+        table.seal(segment.id);
+        let pin = table.pin(segment.id).expect("current");
+        table.sub_live(segment.id, 4096);
+        assert_eq!(table.counts().free, 1);
+        drop(pin);
+        assert_eq!(table.counts().free, 2);
+        assert!(table.pin(segment.id).is_none(), "a past life can't be pinned");
+        let again = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        assert_ne!(again.id, segment.id, "ids are never reused");
+    }
+
+    #[test]
+    fn an_open_segment_is_not_freed() {
+        let table = table(&[2], 1, 0);
+        let segment = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        drop(table.pin(segment.id));
+        assert_eq!(table.counts().free, 1);
+        table.seal(segment.id);
+        assert_eq!(table.counts().free, 2);
+    }
+
+    #[test]
+    fn a_fenced_device_takes_nothing_new() {
+        let table = table(&[2, 2], 2, 0);
+        table.fence(DeviceIndex(1));
+        assert_eq!(table.allocate(SegmentKind::Bulk, Purpose::Data), Err(Error::ReadOnly));
+        assert_eq!(table.admit_data(), Err(Error::ReadOnly));
+    }
+
+    #[test]
+    fn stale_headers_do_not_hold_slots() {
+        let header = |counter, index, slot| SegmentHeader {
+            id: SegmentId::new(counter, SegmentIndex(index)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 0,
+            first_lsn: crate::ids::Lsn(0),
+            places: vec![Place { device: DeviceIndex(0), slot }],
+        };
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true }];
+        let table = SegmentTable::new(&shape, &[header(5, 0, 0), header(3, 0, 1)], 1, 1 << 20, 0);
+        assert_eq!(table.counts().bulk, 1);
+        table.add_live(SegmentId::new(5, SegmentIndex(0)), 4096, 255);
+        table.finish_recovery();
+        let next = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        assert_eq!(next.id.counter(), 6);
+        assert_ne!(next.places[0].slot, 0);
+    }
+
+    #[test]
+    fn a_segment_with_room_is_filled_up_after_a_restart() {
+        let header = SegmentHeader {
+            id: SegmentId::new(5, SegmentIndex(0)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 0,
+            first_lsn: crate::ids::Lsn(0),
+            places: vec![Place { device: DeviceIndex(0), slot: 2 }],
+        };
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true }];
+        let table = SegmentTable::new(&shape, std::slice::from_ref(&header), 1, 1 << 20, 0);
+        table.add_live(header.id, 4096, 17);
+        table.finish_recovery();
+        let resumed = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("room");
+        assert_eq!((resumed.id, resumed.next_block), (header.id, 17));
+    }
+}

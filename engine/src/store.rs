@@ -1,0 +1,328 @@
+//! A store: the devices that belong together, how to make one of them, and how to open it.
+//!
+//! [`format()`] lays out devices; [`Store::open`] reads what is on them and makes the part that all cores share: geometry, keys and
+//! segment table. The rest is per core ([`crate::Core`]) and per shard ([`crate::Shard`]).
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use zerocopy::IntoBytes;
+
+use crate::crypto::{Keyring, MasterKey, Random};
+use crate::device::{AlignedBuffer, Device};
+use crate::error::{Error, Result};
+use crate::format::segment::{SegmentHeader, SegmentKind};
+use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Tier, Verdict};
+use crate::ids::{DeviceId, DeviceIndex, ShardId, StoreId, UnixMillis};
+use crate::limits::{
+    BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, INLINE_MAX_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SLOTS_MIN,
+};
+use crate::segment::table::{DeviceShape, SegmentTable};
+
+/// Segment size that is chosen when there is room for enough of them.
+const SEGMENT_SIZE_PREFERRED: u64 = 256 * 1024 * 1024;
+
+/// Slot headers read at once while opening.
+const HEADER_READS: usize = 64;
+
+/// How to lay a store out.
+#[derive(Clone, Debug)]
+pub struct FormatOptions {
+    /// Copies of each segment, on different devices.
+    pub copies: u8,
+    /// Shards: one per core, for good.
+    pub shard_count: u16,
+    /// Bytes of a segment; `None` chooses by the size of the smallest device.
+    pub segment_size: Option<u64>,
+    /// Objects up to this size lie in their record.
+    pub inline_max: u32,
+    /// Class of each device.
+    pub tiers: Vec<Tier>,
+}
+
+/// Lays out devices as a new store. Refuses devices that carry one.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when a device carries a store (readable or not), [`Error::Devices`] when options and devices don't fit
+/// together, [`Error::Io`].
+pub async fn format<D: Device>(
+    devices: &[D],
+    options: &FormatOptions,
+    master: &MasterKey,
+    now: UnixMillis,
+    random: &mut dyn Random,
+) -> Result<StoreId> {
+    check_options(devices, options)?;
+    for (i, device) in devices.iter().enumerate() {
+        if !matches!(read_superblock(device, i).await?, Verdict::Empty) {
+            return Err(Error::AlreadyExists);
+        }
+    }
+    let smallest = devices.iter().map(Device::capacity).min().unwrap_or(0);
+    let segment_size = match options.segment_size {
+        Some(size) => size,
+        None => choose_segment_size(smallest, options.shard_count),
+    };
+    let mut store_id = StoreId::default();
+    random.fill(&mut store_id.0);
+    let device_ids: Vec<DeviceId> = devices
+        .iter()
+        .map(|_| {
+            let mut id = DeviceId::default();
+            random.fill(&mut id.0);
+            id
+        })
+        .collect();
+    for (i, device) in devices.iter().enumerate() {
+        let capacity = device.capacity();
+        let checkpoint_size = (capacity / 256).next_multiple_of(1024 * 1024);
+        let segment_offset = CHECKPOINT_OFFSET + checkpoint_size;
+        let slot_count = capacity.saturating_sub(segment_offset) / segment_size;
+        if slot_count < SLOTS_MIN {
+            return Err(Error::Devices { what: "a device is too small for 8 segments: use a larger device or smaller segments" });
+        }
+        let superblock = Superblock {
+            store_id,
+            device_id: device_ids[i],
+            device_index: DeviceIndex(i as u16),
+            device_ids: device_ids.clone(),
+            sequence: 1,
+            created_ms: now.0,
+            capacity,
+            checkpoint_size,
+            segment_offset,
+            segment_size,
+            slot_count: slot_count as u32,
+            inline_max: options.inline_max,
+            shard_count: options.shard_count,
+            copies: options.copies,
+            tier: options.tiers.get(i).copied().unwrap_or_default(),
+            key_check: master.check_value(store_id),
+        };
+        for (offset, sequence) in COPY_OFFSETS.into_iter().zip(1..) {
+            let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
+            block.copy_from_slice(Superblock { sequence, ..superblock.clone() }.encode().as_bytes());
+            device.write(std::rc::Rc::new(block), offset).await.map_err(|f| io_error(i, f))?;
+        }
+        device.flush().await.map_err(|f| io_error(i, f))?;
+    }
+    Ok(store_id)
+}
+
+fn check_options<D: Device>(devices: &[D], options: &FormatOptions) -> Result<()> {
+    let what = if devices.is_empty() || devices.len() > DEVICES_MAX {
+        "a store has 1 to 64 devices"
+    } else if !(1..=COPIES_MAX).contains(&usize::from(options.copies)) {
+        "a store keeps 1 to 4 copies"
+    } else if usize::from(options.copies) > devices.len() {
+        "there are fewer devices than copies: add devices or ask for fewer copies"
+    } else if options.shard_count == 0 {
+        "a store has at least one shard"
+    } else if options.inline_max > INLINE_MAX_MAX {
+        "inline_max is at most 256 KiB"
+    } else if options.segment_size.is_some_and(|size| {
+        !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size)
+    }) {
+        "segment_size is a power of two from 1 MiB to 1 GiB"
+    } else if options.segment_size.is_some_and(|size| u64::from(options.inline_max) * 4 > size) {
+        "segment_size is at least four times inline_max"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Devices { what })
+}
+
+/// The preferred size, or as much smaller as it takes to give every stream several segments.
+fn choose_segment_size(device_capacity: u64, shard_count: u16) -> u64 {
+    let slots_wanted = 64 + 16 * u64::from(shard_count);
+    let fitting = (device_capacity / slots_wanted).max(1);
+    let power = 1u64 << fitting.ilog2();
+    power.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_PREFERRED)
+}
+
+/// Where a device's zones lie, and which of the opened devices it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceLayout {
+    /// Where slot 0 begins.
+    pub segment_offset: u64,
+    /// Its slots.
+    pub slot_count: u32,
+    /// Its class.
+    pub tier: Tier,
+    /// Its position in the list given to [`Store::open`].
+    pub source: usize,
+}
+
+/// The part of an open store that all cores share.
+pub struct Store {
+    /// The store's id.
+    pub id: StoreId,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+    /// Objects up to this size lie in their record.
+    pub inline_max: usize,
+    /// Shards.
+    pub shard_count: u16,
+    /// Copies of each segment.
+    pub copies: usize,
+    /// Devices by index; `None` for those that are missing.
+    pub devices: Vec<Option<DeviceLayout>>,
+    /// The keys.
+    pub keyring: Keyring,
+    /// The segments.
+    pub table: Arc<SegmentTable>,
+    /// Commit segments found while opening, for the shards to replay.
+    commit_headers: Vec<SegmentHeader>,
+}
+
+impl Store {
+    /// Opens the store on those devices, in whatever order they are given. A device that is missing leaves the store readable where other
+    /// copies exist.
+    ///
+    /// # Errors
+    /// [`Error::Devices`] when they are not one store, [`Error::Key`] when the key source is another one.
+    pub async fn open<D: Device>(devices: &[D], master: MasterKey) -> Result<Arc<Store>> {
+        let mut superblocks: Vec<(usize, Superblock)> = Vec::new();
+        for (source, device) in devices.iter().enumerate() {
+            match read_superblock(device, source).await? {
+                Verdict::Present(superblock) => superblocks.push((source, *superblock)),
+                Verdict::Empty => {
+                    return Err(Error::Devices { what: "a device carries no store: format it, or leave it out" });
+                }
+                Verdict::Unreadable(what) => return Err(Error::Devices { what }),
+            }
+        }
+        let Some((_, first)) = superblocks.first().cloned() else {
+            return Err(Error::Devices { what: "no device was given" });
+        };
+        if superblocks.iter().any(|(_, s)| s.store_id != first.store_id || s.device_ids != first.device_ids) {
+            return Err(Error::Devices { what: "the devices belong to different stores" });
+        }
+        let keyring = Keyring::new(first.store_id, master);
+        keyring.check(&first.key_check)?;
+        let mut layouts: Vec<Option<DeviceLayout>> = vec![None; first.device_ids.len()];
+        for (source, superblock) in &superblocks {
+            let layout = &mut layouts[usize::from(superblock.device_index.0)];
+            if layout.is_some() {
+                return Err(Error::Devices { what: "two devices carry the same device id: one is a copy of the other" });
+            }
+            *layout = Some(DeviceLayout {
+                segment_offset: superblock.segment_offset,
+                slot_count: superblock.slot_count,
+                tier: superblock.tier,
+                source: *source,
+            });
+        }
+        let headers = read_headers(devices, &layouts, &first).await?;
+        // A missing device counts with the slots that headers on other devices mention, so that the table has an entry for each.
+        let shapes: Vec<DeviceShape> = layouts
+            .iter()
+            .enumerate()
+            .map(|(i, layout)| DeviceShape {
+                slot_count: layout.map_or_else(|| slots_mentioned(&headers, i), |l| l.slot_count),
+                takes_writes: layout.is_some(),
+            })
+            .collect();
+        let reserve = choose_reserve(&shapes, usize::from(first.copies), first.shard_count);
+        let table = SegmentTable::new(&shapes, &headers, usize::from(first.copies), first.segment_size, reserve);
+        Ok(Arc::new(Store {
+            id: first.store_id,
+            segment_size: first.segment_size,
+            inline_max: first.inline_max as usize,
+            shard_count: first.shard_count,
+            copies: usize::from(first.copies),
+            devices: layouts,
+            keyring,
+            table,
+            commit_headers: headers.into_iter().filter(|h| h.kind == SegmentKind::Commit).collect(),
+        }))
+    }
+
+    /// Whether those bytes begin with a superblock of ours, good or bad: what tells a device that must not be formatted.
+    pub async fn is_present<D: Device>(device: &D) -> Result<bool> {
+        Ok(!matches!(read_superblock(device, 0).await?, Verdict::Empty))
+    }
+
+    /// Devices of the store that were not given.
+    pub fn missing_devices(&self) -> Vec<DeviceIndex> {
+        (0..).map(DeviceIndex).zip(&self.devices).filter(|(_, l)| l.is_none()).map(|(i, _)| i).collect()
+    }
+
+    /// The commit segments of a shard, in order.
+    pub(crate) fn commit_segments(&self, shard: ShardId) -> Vec<SegmentHeader> {
+        let mut headers: Vec<SegmentHeader> = self
+            .commit_headers
+            .iter()
+            .filter(|header| header.stream == shard.0 && self.table.places(header.id).is_some())
+            .cloned()
+            .collect();
+        // A header whose other copies could not be written was given up, and the next segment took its number.
+        headers.sort_by_key(|header| (header.sequence, std::cmp::Reverse(header.id)));
+        headers.dedup_by_key(|header| header.sequence);
+        headers
+    }
+}
+
+/// One segment per shard and a thirty-second of the store: room for tombstones, and for compaction later.
+fn choose_reserve(shapes: &[DeviceShape], copies: usize, shard_count: u16) -> u32 {
+    let segments = shapes.iter().map(|shape| shape.slot_count).sum::<u32>() / copies as u32;
+    (u32::from(shard_count) + 1).max(segments / 32).min(segments / 4)
+}
+
+fn slots_mentioned(headers: &[SegmentHeader], device: usize) -> u32 {
+    let places = headers.iter().flat_map(|header| &header.places);
+    places.filter(|place| usize::from(place.device.0) == device).map(|place| place.slot + 1).max().unwrap_or(0)
+}
+
+async fn read_superblock<D: Device>(device: &D, source: usize) -> Result<Verdict> {
+    let mut newest: Option<Superblock> = None;
+    let mut verdict = Verdict::Empty;
+    for offset in COPY_OFFSETS {
+        let (result, block) = device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
+        result.map_err(|f| io_error(source, f))?;
+        match Superblock::decode(&block) {
+            Verdict::Present(superblock) => {
+                if newest.as_ref().is_none_or(|other| other.sequence < superblock.sequence) {
+                    newest = Some(*superblock);
+                }
+            }
+            Verdict::Unreadable(what) => verdict = Verdict::Unreadable(what),
+            Verdict::Empty => {}
+        }
+    }
+    Ok(newest.map_or(verdict, |superblock| Verdict::Present(Box::new(superblock))))
+}
+
+async fn read_headers<D: Device>(
+    devices: &[D],
+    layouts: &[Option<DeviceLayout>],
+    superblock: &Superblock,
+) -> Result<Vec<SegmentHeader>> {
+    let mut headers = Vec::new();
+    for (index, layout) in layouts.iter().enumerate() {
+        let Some(layout) = layout else { continue };
+        let device = &devices[layout.source];
+        let mut reads = stream::iter(0..layout.slot_count)
+            .map(|slot| {
+                let offset = layout.segment_offset + u64::from(slot) * superblock.segment_size;
+                async move { (slot, device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await) }
+            })
+            .buffer_unordered(HEADER_READS);
+        while let Some((slot, (result, block))) = reads.next().await {
+            result.map_err(|f| io_error(index, f))?;
+            let Some(header) = SegmentHeader::decode(&block, superblock.store_id) else { continue };
+            // A header that does not name the slot it lies in is a misdirected write.
+            if header.places.iter().any(|p| usize::from(p.device.0) == index && p.slot == slot) {
+                headers.push(header);
+            }
+        }
+    }
+    headers.sort_by_key(|header| header.id);
+    headers.dedup_by(|a, b| a == b);
+    Ok(headers)
+}
+
+fn io_error(device: usize, failure: crate::device::IoFailure) -> Error {
+    Error::Io { device: DeviceIndex(device as u16), op: failure.op, errno: failure.errno }
+}

@@ -1,0 +1,145 @@
+//! A TCP connection with its limits: every receive and send notes its deadline and is counted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use compio::BufResult;
+use compio::buf::{IntoInner, IoBuf};
+use compio::io::{AsyncRead, AsyncWrite};
+use compio::net::TcpStream;
+
+use crate::connections::{Admission, Connections, Patience};
+
+/// What one receive of the goodbye throws away at most.
+const DISCARD_LEN: usize = 16 * 1024;
+
+/// Receives of the goodbye: a peer that sends more than these can hold is cut off.
+const DISCARD_COUNT_MAX: usize = 1024;
+
+/// An accepted connection.
+pub struct Tcp {
+    socket: TcpStream,
+    peer: SocketAddr,
+    admission: Admission,
+    /// A receive is pending, or was dropped while pending: its bytes are lost.
+    is_receiving: bool,
+    is_ended: bool,
+}
+
+impl Tcp {
+    /// Takes an accepted socket among `connections`.
+    pub fn new(socket: TcpStream, peer: SocketAddr, connections: &Rc<Connections>) -> Self {
+        // Only a socket that is already gone refuses; the first receive will say so.
+        let _ = socket.set_nodelay(true);
+        let mut admission = connections.admit(&socket);
+        admission.allow(Patience::Handshake);
+        Tcp { socket, peer, admission, is_receiving: false, is_ended: false }
+    }
+
+    /// What the connection waits for from now on.
+    pub fn allow(&mut self, patience: Patience) {
+        self.admission.allow(patience);
+    }
+
+    /// Notes that something of a request is there, though no receive brought it.
+    pub fn note_arrival(&mut self) {
+        self.admission.note_arrival();
+    }
+
+    /// Receives into the spare capacity of `buffer`; 0 at the end of the stream, or of an idle connection's time.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer is late, else the socket's.
+    pub async fn receive(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        if self.is_receiving {
+            return (Err(io::Error::other("an earlier receive was abandoned")), buffer);
+        }
+        if self.is_ended {
+            return (Ok(0), buffer);
+        }
+        if !self.admission.begin_receive() {
+            return (self.end_of_patience(), buffer);
+        }
+        self.is_receiving = true;
+        let filled = buffer.len();
+        let BufResult(result, slice) = (&self.socket).read(buffer.slice(filled..)).await;
+        self.is_receiving = false;
+        self.admission.end_receive(*result.as_ref().unwrap_or(&0));
+        let result = match result {
+            Ok(0) => {
+                self.is_ended = true;
+                self.end_of_patience()
+            }
+            other => other,
+        };
+        (result, slice.into_inner())
+    }
+
+    /// Sends the first `len` bytes of `buffer`.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer takes nothing for too long, else the socket's.
+    pub async fn send(&mut self, mut buffer: Vec<u8>, len: usize) -> (io::Result<()>, Vec<u8>) {
+        let mut sent = 0;
+        while sent < len {
+            self.admission.begin_send();
+            let BufResult(result, slice) = (&self.socket).write(buffer.slice(sent..len)).await;
+            buffer = slice.into_inner();
+            self.admission.end_send(*result.as_ref().unwrap_or(&0));
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(count) => sent += count,
+                Err(_) if self.admission.is_late() => return (Err(io::ErrorKind::TimedOut.into()), buffer),
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Ends our side and waits a moment for the peer to end its own. Closing with bytes unread would reset the
+    /// connection, and the peer might lose the response that explains why we close.
+    pub async fn close(mut self) {
+        self.admission.allow(Patience::Linger);
+        if self.is_receiving || (&self.socket).shutdown().await.is_err() {
+            return;
+        }
+        let mut scrap = Vec::with_capacity(DISCARD_LEN);
+        for _ in 0..DISCARD_COUNT_MAX {
+            let result;
+            scrap.clear();
+            (result, scrap) = self.receive(scrap).await;
+            if !matches!(result, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the peer has ended its side, or lost it.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// The core's connections.
+    pub fn connections(&self) -> &Connections {
+        self.admission.connections()
+    }
+
+    /// The core's connections, to keep.
+    pub fn shared_connections(&self) -> Rc<Connections> {
+        self.admission.connections().clone()
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// A receive of nothing: an idle connection has just ended, any other one was given up on if it is late.
+    fn end_of_patience(&self) -> io::Result<usize> {
+        if self.admission.is_late() && self.admission.patience() != Patience::Idle {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(0)
+    }
+}
