@@ -23,11 +23,14 @@ pub struct Catalog {
     names: HashMap<BucketId, String>,
     /// The highest bucket id ever given.
     last_bucket: BucketId,
+    /// Changes made so far: tells the newer of two snapshots.
+    generation: u64,
 }
 
 impl Catalog {
     /// Makes the change.
     pub(crate) fn apply(&mut self, change: CatalogChange) {
+        self.generation += 1;
         match change {
             CatalogChange::PutNamespace(namespace) => {
                 self.namespaces.insert(namespace.id, Arc::new(namespace));
@@ -49,6 +52,11 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    /// Changes that led to this snapshot: the higher of two is the newer.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether that bucket exists.

@@ -27,9 +27,13 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Name, help text and value of each.
-            pub fn values(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((stringify!($name), concat!($($doc),*), self.$name.value()),)*]
+            /// Metric name and help text of each, in the order of [`Counters::values`].
+            pub const NAMES: &'static [(&'static str, &'static str)] =
+                &[$((concat!("basalt_engine_", stringify!($name), "_total"), concat!($($doc),*)),)*];
+
+            /// The value of each.
+            pub fn values(&self) -> impl Iterator<Item = u64> {
+                [$(self.$name.value(),)*].into_iter()
             }
         }
     };

@@ -193,7 +193,8 @@ impl<T> MeshHandle<T> {
             compio::runtime::spawn(async move {
                 let value = future.await;
                 let reply = Message::Reply(Box::new(move || drop(sender.send(value))));
-                drop(there.send(origin, reply).map(Ticket::leave));
+                // A caller whose core has closed waits no more.
+                let _ = there.send(origin, reply).map(Ticket::leave);
             })
             .detach();
         }));

@@ -16,6 +16,9 @@ macro_rules! operations {
         }
 
         impl Operation {
+            /// The names of all of them.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($variant),)*];
+
             /// The name that AWS gives it, for logs and metrics.
             pub fn name(&self) -> &'static str {
                 match self { $(Operation::$variant(_) => stringify!($variant),)* }

@@ -3,20 +3,7 @@
 //! S3 reads a query as forms do: `+` is a space. A name that comes twice counts once, the first time.
 
 use crate::Error;
-use crate::http::RequestHead;
 use crate::uri::{self, Plus};
-
-/// Parameters that belong to the signature of a presigned URL, not to the operation (lowercase).
-const PRESIGN_PARAMETERS: [&str; 8] = [
-    "x-amz-algorithm",
-    "x-amz-content-sha256",
-    "x-amz-credential",
-    "x-amz-date",
-    "x-amz-expires",
-    "x-amz-signedheaders",
-    "x-amz-signature",
-    "x-amz-security-token",
-];
 
 /// The decoded parameters, in the order of the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,47 +43,9 @@ impl Query {
     }
 }
 
-/// The head as it was meant: SDKs that presign a request move `x-amz-*` headers into its query, and S3 reads them there
-/// as if they had come as headers. `None` when there is nothing to move. A header that is there already wins.
-///
-/// The signature covers the head as it was sent, so this comes after authentication.
-pub fn hoist_headers(head: &RequestHead) -> Result<Option<RequestHead>, Error> {
-    let mut hoisted: Option<RequestHead> = None;
-    for (name, value) in uri::query_pairs(&head.raw_query) {
-        if !name.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-amz-")) {
-            continue;
-        }
-        let name = uri::decode_utf8(name, Plus::Space)?.to_ascii_lowercase();
-        if PRESIGN_PARAMETERS.contains(&name.as_str()) || head.header_bytes(&name).is_some() {
-            continue;
-        }
-        let value = uri::decode_utf8(value, Plus::Space)?;
-        if value.chars().any(char::is_control) {
-            return Err(Error::invalid_argument(
-                "The value of a parameter holds a control character",
-                name,
-                "",
-            ));
-        }
-        hoisted.get_or_insert_with(|| head.clone()).headers.push((name, value.into_bytes()));
-    }
-    Ok(hoisted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Method;
-
-    fn head(raw_query: &str, headers: &[(&str, &str)]) -> RequestHead {
-        RequestHead {
-            method: Method::Put,
-            raw_path: "/b/k".into(),
-            raw_query: raw_query.into(),
-            minor_version: 1,
-            headers: headers.iter().map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
-        }
-    }
 
     #[test]
     fn values_are_decoded_and_the_first_one_counts() {
@@ -111,25 +60,5 @@ mod tests {
         for raw in ["a=%", "a=%zz", "%f=1", "a=%ff"] {
             assert_eq!(Query::parse(raw).unwrap_err().code, crate::Code::InvalidURI, "{raw}");
         }
-    }
-
-    #[test]
-    fn presigned_headers_count_as_headers_unless_sent_as_such() {
-        let raw = "X-Amz-Signature=1&X-Amz-Date=2&x-amz-acl=public-read&X-Amz-Meta-A=b%20c&x-amz-storage-class=GLACIER";
-        let hoisted = hoist_headers(&head(raw, &[("x-amz-storage-class", "STANDARD")])).unwrap().unwrap();
-        assert_eq!(hoisted.header("x-amz-acl"), Some("public-read"));
-        assert_eq!(hoisted.header("x-amz-meta-a"), Some("b c"));
-        assert_eq!(hoisted.header("x-amz-storage-class"), Some("STANDARD"));
-        assert_eq!(hoisted.headers.len(), 3);
-    }
-
-    #[test]
-    fn without_such_parameters_the_head_stays_as_it_is() {
-        assert!(hoist_headers(&head("X-Amz-Signature=1&prefix=x-amz-acl", &[])).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_hoisted_value_cannot_smuggle_lines() {
-        assert!(hoist_headers(&head("x-amz-meta-a=b%0d%0ac", &[])).is_err());
     }
 }

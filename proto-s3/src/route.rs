@@ -7,8 +7,10 @@
 use crate::http::{Method, RequestHead};
 use crate::op::{self, CopySource, amz_headers};
 use crate::operation::Operation;
-use crate::query::{self, Query};
+use crate::query::Query;
+use crate::sigv4::adopt_query_headers;
 use crate::target::{self, Target};
+use crate::uri;
 use crate::{Code, Error, Limits};
 
 /// What routing needs to know about the node.
@@ -85,15 +87,26 @@ const OF_OBJECTS: [&str; 15] = [
 
 /// The operation that a request asks for.
 ///
-/// Comes after authentication: the head may be one whose presigned `x-amz-*` parameters count as headers
-/// ([`query::hoist_headers`]), which is done here, too.
+/// Comes after authentication. Presigned `x-amz-*` parameters count as headers; whoever reads the head for other purposes
+/// calls [`adopt_query_headers`] on it before, which makes no difference here.
 pub fn route(head: &RequestHead, config: &RouteConfig) -> Result<Operation, Error> {
-    let hoisted = query::hoist_headers(head)?;
-    let head = hoisted.as_ref().unwrap_or(head);
+    let adopted = with_query_headers(head)?;
+    let head = adopted.as_ref().unwrap_or(head);
     let query = Query::parse(&head.raw_query)?;
     let target = Target::from_head(head, config).map_err(|error| error.resource(&head.raw_path))?;
     let resource = target.resource();
     operation(head, &query, target, config).map_err(|error| error.resource(resource))
+}
+
+/// The head with its presigned headers, when there may be any.
+fn with_query_headers(head: &RequestHead) -> Result<Option<RequestHead>, Error> {
+    let is_amz = |name: &str| name.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-amz-"));
+    if !uri::query_pairs(&head.raw_query).any(|(name, _)| is_amz(name)) {
+        return Ok(None);
+    }
+    let mut adopted = head.clone();
+    adopt_query_headers(&mut adopted)?;
+    Ok(Some(adopted))
 }
 
 fn operation(

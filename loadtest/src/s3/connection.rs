@@ -106,19 +106,15 @@ impl Connection {
 
     /// The server has closed, or sent what nobody asked for: not fit for another request.
     pub fn is_stale(&mut self) -> bool {
-        let tcp = match &self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(tls) => &tls.sock,
-        };
-        if self.start < self.end || tcp.set_nonblocking(true).is_err() {
+        if self.start < self.end {
             return true;
         }
-        let peeked = tcp.peek(&mut [0; 1]);
-        let is_blocking_again = tcp.set_nonblocking(false).is_ok();
-        match peeked {
-            // Session tickets of TLS 1.3 may wait unread.
-            Ok(count) => count == 0 || !is_blocking_again || matches!(self.stream, Stream::Plain(_)),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock || !is_blocking_again,
+        match &mut self.stream {
+            Stream::Plain(tcp) => {
+                let seen = without_blocking(tcp, |tcp| tcp.peek(&mut [0; 1]));
+                !seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Stream::Tls(tls) => !is_tls_idle(tls),
         }
     }
 
@@ -240,5 +236,29 @@ impl Connection {
         }
         self.end += count;
         Ok(())
+    }
+}
+
+fn without_blocking<T>(
+    tcp: &mut TcpStream,
+    act: impl FnOnce(&mut TcpStream) -> io::Result<T>,
+) -> io::Result<T> {
+    tcp.set_nonblocking(true)?;
+    let result = act(tcp);
+    tcp.set_nonblocking(false)?;
+    result
+}
+
+/// Takes in what waits unread: session tickets may, a goodbye or data may not.
+fn is_tls_idle(tls: &mut StreamOwned<ClientConnection, TcpStream>) -> bool {
+    loop {
+        match without_blocking(&mut tls.sock, |tcp| tls.conn.read_tls(tcp)) {
+            Ok(0) => return false,
+            Ok(_) => match tls.conn.process_new_packets() {
+                Ok(state) if !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                _ => return false,
+            },
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        }
     }
 }

@@ -114,8 +114,11 @@ fn uploads(payload: &[u8]) -> Vec<(&'static str, Upload)> {
     uploads
 }
 
-/// Decodes with the input cut at those offsets; the payload, the trailer fields, and what was left over.
-fn decode_cut(upload: &Upload, cuts: &[usize]) -> Result<(Vec<u8>, Vec<(String, String)>, usize), Error> {
+/// The payload, the trailer fields, and the number of bytes left over.
+type Outcome = (Vec<u8>, Vec<(String, String)>, usize);
+
+/// Decodes with the input cut at those offsets.
+fn decode_cut(upload: &Upload, cuts: &[usize]) -> Result<Outcome, Error> {
     let mut decoder = BodyDecoder::new(&upload.head, &upload.auth, &Limits::default())?;
     let mut payload = Vec::new();
     let (mut at, mut left_over) = (0, 0);

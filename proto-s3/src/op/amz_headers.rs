@@ -52,6 +52,8 @@ const HEADERS: &[(&str, Treatment)] = &[
     ("x-amz-object-attributes", Read),
     ("x-amz-part-number-marker", Read),
     // What is so anyway.
+    // The AWS SDK for C++ names the version of the API that there has been since 2006.
+    ("x-amz-api-version", Only(&["2006-03-01"])),
     ("x-amz-acl", Only(&["private", "bucket-owner-full-control"])),
     ("x-amz-bucket-object-lock-enabled", Only(&["false"])),
     ("x-amz-bypass-governance-retention", Only(&["false"])),
@@ -64,7 +66,8 @@ const HEADERS: &[(&str, Treatment)] = &[
     ("x-amz-tagging", Only(&[""])),
     // No object has tags, so that both directives come to the same.
     ("x-amz-tagging-directive", Only(&["COPY", "REPLACE"])),
-    // Says who is calling; nothing else hangs on it.
+    // Who is calling, and through which CloudFront request; nothing hangs on it.
+    ("x-amz-cf-id", Read),
     ("x-amz-user-agent", Read),
 ];
 

@@ -4,7 +4,7 @@
 //! node's to answer. `render` functions take plain values and return the whole response but for what every response has
 //! (date, request ids, server), which `http::encode_response` adds.
 //!
-//! Beside the operations: [`amz_headers`] (which `x-amz-*` headers we know), [`object_headers`] (the metadata that an
+//! Beside the operations: `amz_headers` (which `x-amz-*` headers we know), [`object_headers`] (the metadata that an
 //! object keeps), [`object`] (how an object presents itself in headers), [`listing`] and [`continuation`] (pages).
 
 pub mod abort_multipart_upload;
@@ -46,6 +46,7 @@ use crate::xml::Writer;
 
 pub use continuation::ResumeAfter;
 pub use copy_source::CopySource;
+pub use fields::EncodingType;
 pub use object::{Encryption, Object, ObjectChecksum};
 pub use object_headers::ObjectHeaders;
 

@@ -94,7 +94,7 @@ mod tests {
         let response = render(&ETag::single([0xab; 16]), Some(&checksum), Encryption::Aes256);
         assert_eq!((response.status, &response.body), (200, &ResponseBody::Empty));
         assert_eq!(header(&response, "ETag"), Some("\"abababababababababababababababab\""));
-        assert_eq!(header(&response, "x-amz-checksum-crc64nvme"), Some("rosUhgoHmIg="));
+        assert_eq!(header(&response, "x-amz-checksum-crc64nvme"), Some("rosUhgp5mIg="));
         assert_eq!(header(&response, "x-amz-checksum-type"), Some("FULL_OBJECT"));
         assert_eq!(header(&response, "x-amz-server-side-encryption"), Some("AES256"));
     }

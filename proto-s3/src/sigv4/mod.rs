@@ -40,6 +40,9 @@ use key::{SigningKey, SigningKeyCache};
 use payload::PayloadKind;
 use scope::Scope;
 
+/// Names in one SignedHeaders: as many as a head may have headers. Each is looked up among all of them.
+const SIGNED_HEADERS_MAX: usize = 128;
+
 /// The one algorithm spoken here.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -295,7 +298,8 @@ fn payload_hash<'c>(claim: &'c Claim<'_>) -> Result<&'c str, Error> {
 fn check_coverage(head: &RequestHead, claim: &Claim<'_>) -> Result<(), Error> {
     let names = || claim.signed_headers.split(';');
     // Sorted and unique is what every signer writes, and makes the check for repetition cheap.
-    if !names().zip(names().skip(1)).all(|(a, b)| a < b) || !names().all(is_lowercase_name) {
+    let is_sorted = names().zip(names().skip(1)).all(|(a, b)| a < b);
+    if !is_sorted || !names().all(is_lowercase_name) || names().count() > SIGNED_HEADERS_MAX {
         return Err(claim.form.malformed(
             "SignedHeaders",
             "SignedHeaders must be lowercase header names, sorted, each once, separated by semicolons.",

@@ -205,6 +205,15 @@ fn a_malformed_authorization_header_says_so() {
 }
 
 #[test]
+fn the_list_of_signed_headers_is_bounded() {
+    for (more, code) in [(125, Code::SignatureDoesNotMatch), (126, Code::AuthorizationHeaderMalformed)] {
+        let names: String = (0..more).map(|number| format!("a{number:03};")).collect();
+        let text = good().replace("SignedHeaders=", &format!("SignedHeaders={names}"));
+        assert_eq!(refusal(&text).code, code, "{more}");
+    }
+}
+
+#[test]
 fn spaces_between_components_do_not_matter() {
     for to in [",", ", ", " ,  ", ",\t"] {
         check(&good().replace(", ", to), &Policy::at(EXAMPLE_TIME)).unwrap();

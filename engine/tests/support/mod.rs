@@ -1,0 +1,317 @@
+//! A store on devices in memory that remember, count and fail as told, for the engine's own tests.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::crypto::{MasterKey, Random, Sealing};
+use engine::device::{AlignedBuffer, IoFailure};
+use engine::format::body::{ETag, UploadBody, VersionMeta};
+use engine::format::record::SealKind;
+use engine::format::superblock::Tier;
+use engine::ids::{BucketId, NamespaceId, ShardId, UnixMillis, UploadId, UserId};
+use engine::{
+    Catalog, ChosenPart, Content, Core, Device, Error, FormatOptions, Layout, NewPart, NewVersion, ObjectWriter,
+    Precondition, Result, Shard, Store, Version,
+};
+
+/// The namespace of all tests.
+pub const NAMESPACE: NamespaceId = NamespaceId(1);
+
+/// A medium in memory; clones are handles on the same bytes.
+#[derive(Clone)]
+pub struct MemoryDevice(Rc<Medium>);
+
+struct Medium {
+    bytes: RefCell<Vec<u8>>,
+    reads: Cell<u64>,
+    writes: Cell<u64>,
+    flushes: Cell<u64>,
+    fails_writes: Cell<bool>,
+    fails_flushes: Cell<bool>,
+}
+
+impl MemoryDevice {
+    pub fn new(len: usize) -> Self {
+        MemoryDevice(Rc::new(Medium {
+            bytes: RefCell::new(vec![0; len]),
+            reads: Cell::new(0),
+            writes: Cell::new(0),
+            flushes: Cell::new(0),
+            fails_writes: Cell::new(false),
+            fails_flushes: Cell::new(false),
+        }))
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.0.reads.get()
+    }
+
+    pub fn writes(&self) -> u64 {
+        self.0.writes.get()
+    }
+
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes.get()
+    }
+
+    pub fn fail_writes(&self) {
+        self.0.fails_writes.set(true);
+    }
+
+    pub fn fail_flushes(&self) {
+        self.0.fails_flushes.set(true);
+    }
+
+    pub fn heal(&self) {
+        self.0.fails_writes.set(false);
+        self.0.fails_flushes.set(false);
+    }
+
+    pub fn with_bytes<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        f(&mut self.0.bytes.borrow_mut())
+    }
+
+    /// Another device with the same bytes.
+    pub fn copy(&self) -> Self {
+        let copy = MemoryDevice::new(0);
+        *copy.0.bytes.borrow_mut() = self.0.bytes.borrow().clone();
+        copy
+    }
+
+    pub fn contains(&self, needle: &[u8]) -> bool {
+        self.0.bytes.borrow().windows(needle.len()).any(|window| window == needle)
+    }
+}
+
+const EIO: i32 = 5;
+
+/// Lets other tasks run, as a real device does.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if yielded {
+            return std::task::Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+impl Device for MemoryDevice {
+    fn capacity(&self) -> u64 {
+        self.0.bytes.borrow().len() as u64
+    }
+
+    async fn read(
+        &self,
+        mut buffer: AlignedBuffer,
+        offset: u64,
+    ) -> (std::result::Result<(), IoFailure>, AlignedBuffer) {
+        self.0.reads.set(self.0.reads.get() + 1);
+        yield_now().await;
+        let bytes = self.0.bytes.borrow();
+        let Some(found) = bytes.get(offset as usize..offset as usize + buffer.len()) else {
+            return (Err(IoFailure { op: "read", errno: EIO }), buffer);
+        };
+        buffer.copy_from_slice(found);
+        (Ok(()), buffer)
+    }
+
+    async fn write(&self, buffer: Rc<AlignedBuffer>, offset: u64) -> std::result::Result<(), IoFailure> {
+        self.0.writes.set(self.0.writes.get() + 1);
+        yield_now().await;
+        if self.0.fails_writes.get() {
+            return Err(IoFailure { op: "write", errno: EIO });
+        }
+        self.0.bytes.borrow_mut()[offset as usize..offset as usize + buffer.len()].copy_from_slice(&buffer);
+        Ok(())
+    }
+
+    async fn flush(&self) -> std::result::Result<(), IoFailure> {
+        self.0.flushes.set(self.0.flushes.get() + 1);
+        yield_now().await;
+        if self.0.fails_flushes.get() { Err(IoFailure { op: "flush", errno: EIO }) } else { Ok(()) }
+    }
+}
+
+/// A random source that a seed decides.
+pub struct Seeded(pub u64);
+
+impl Random for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 33) as u8;
+        }
+    }
+}
+
+pub fn master() -> MasterKey {
+    MasterKey::new([42; 32])
+}
+
+/// Devices of a fresh store.
+pub async fn formatted(count: usize, len: usize, copies: u8) -> Vec<MemoryDevice> {
+    let devices: Vec<MemoryDevice> = (0..count).map(|_| MemoryDevice::new(len)).collect();
+    let options = FormatOptions {
+        copies,
+        shard_count: 2,
+        segment_size: Some(1 << 20),
+        inline_max: 32 * 1024,
+        tiers: vec![Tier::Nvme; count],
+    };
+    engine::format(&devices, &options, &master(), UnixMillis(1), &mut Seeded(7)).await.expect("formatted");
+    devices
+}
+
+/// An open store with one bucket.
+pub struct TestStore {
+    pub devices: Vec<MemoryDevice>,
+    pub core: Rc<Core<MemoryDevice>>,
+    pub shards: Vec<Rc<Shard<MemoryDevice>>>,
+    pub catalog: Arc<Catalog>,
+}
+
+impl TestStore {
+    /// Opens devices; makes the namespace and the bucket `b` if they are not there.
+    pub async fn open(devices: &[MemoryDevice]) -> Result<Self> {
+        Self::open_with(devices, SealKind::Aes256Gcm).await
+    }
+
+    pub async fn open_with(devices: &[MemoryDevice], seal_kind: SealKind) -> Result<Self> {
+        static OPENINGS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let seed = OPENINGS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let store = Store::open(devices, master()).await?;
+        let core = Core::new(store, 0, devices.to_vec(), Box::new(Seeded(seed)));
+        let mut shards = Vec::new();
+        for id in 0..core.store.shard_count {
+            let shard = engine::open_shard(core.clone(), ShardId(id), |_| {}).await?;
+            compio::runtime::spawn(shard.clone().run()).detach();
+            shards.push(shard);
+        }
+        let mut catalog = shards[0].catalog();
+        if catalog.is_empty() {
+            shards[0].create_namespace(NAMESPACE, "default", seal_kind).await?;
+            catalog = shards[0].create_bucket("b", NAMESPACE, UserId(1), "", UnixMillis(1)).await?;
+        }
+        shards.iter().for_each(|shard| shard.retain_buckets(&catalog));
+        core.store.table.finish_recovery();
+        Ok(TestStore { devices: devices.to_vec(), core, shards, catalog })
+    }
+
+    pub fn bucket(&self) -> BucketId {
+        self.catalog.buckets["b"].id
+    }
+
+    pub fn home(&self) -> &Rc<Shard<MemoryDevice>> {
+        &self.shards[usize::from(self.catalog.buckets["b"].home.0)]
+    }
+
+    pub fn sealing(&self) -> Sealing {
+        self.core.sealing(&self.catalog, NAMESPACE).expect("the namespace is there")
+    }
+
+    pub async fn content(&self, bytes: &[u8], layout: Layout) -> Result<Content> {
+        let mut writer = ObjectWriter::new(self.core.clone(), &self.sealing(), bytes.len() as u64, layout)?;
+        for piece in bytes.chunks(10_000) {
+            writer.write(piece).await?;
+        }
+        writer.finish().await
+    }
+
+    pub async fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        self.put_if(key, bytes, Precondition::None).await
+    }
+
+    pub async fn put_if(&self, key: &str, bytes: &[u8], precondition: Precondition) -> Result<()> {
+        let content = self.content(bytes, Layout::InlineIfSmall).await?;
+        let draft = self.core.draft_version(&self.sealing(), self.new_version(key, bytes), content)?;
+        self.home().put(draft, precondition).await
+    }
+
+    pub fn new_version(&self, key: &str, bytes: &[u8]) -> NewVersion {
+        let pairs = vec![(b"content-type".to_vec(), b"text/plain".to_vec())];
+        let meta = VersionMeta { etag: etag(bytes), modified: UnixMillis(5), pairs, ..VersionMeta::default() };
+        NewVersion { bucket: self.bucket(), key: key.into(), meta }
+    }
+
+    pub async fn version(&self, key: &str) -> Result<Version> {
+        let lookup = self.home().lookup(self.bucket(), key.as_bytes())?;
+        self.core.read_version(lookup, self.bucket(), key.as_bytes()).await?.ok_or(Error::NotFound)
+    }
+
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
+        let version = self.version(key).await?;
+        if let Some(inline) = version.inline() {
+            return Ok(inline.to_vec());
+        }
+        let mut reader = version.reader(&self.core, 0..version.meta.size);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reader.next().await? {
+            chunk.slices().for_each(|slice| bytes.extend_from_slice(slice));
+        }
+        Ok(bytes)
+    }
+
+    pub async fn delete(&self, key: &str) -> Result<bool> {
+        let draft = self.core.draft_tombstone(&self.sealing(), self.bucket(), key.as_bytes(), UnixMillis(6))?;
+        self.home().delete(draft, Precondition::None).await
+    }
+
+    pub async fn create_upload(&self, key: &str) -> Result<UploadId> {
+        let upload_id = self.core.new_upload_id(UnixMillis(7));
+        let upload = UploadBody { upload_id, key: key.into(), initiated: UnixMillis(7), ..UploadBody::default() };
+        self.home().create_upload(self.core.draft_upload(&self.sealing(), self.bucket(), upload)?).await?;
+        Ok(upload_id)
+    }
+
+    pub async fn put_part(&self, key: &str, upload_id: UploadId, number: u16, bytes: &[u8]) -> Result<()> {
+        let content = self.content(bytes, Layout::Frames).await?;
+        let mut new = NewPart { bucket: self.bucket(), key: key.into(), upload_id, ..NewPart::default() };
+        new.summary.number = number;
+        new.summary.md5 = etag(bytes).md5;
+        self.home().put_part(self.core.draft_part(&self.sealing(), new, content)?).await
+    }
+
+    pub async fn complete(&self, key: &str, upload_id: UploadId) -> Result<()> {
+        let view = self.home().upload(self.bucket(), key.as_bytes(), upload_id)?;
+        let chosen: Vec<ChosenPart> =
+            view.parts.iter().map(|(lsn, part)| ChosenPart { number: part.summary.number, lsn: *lsn }).collect();
+        let pieces = view.parts.iter().flat_map(|(_, part)| part.pieces.clone()).collect();
+        let mut new = self.new_version(key, b"");
+        new.meta.upload_id = upload_id;
+        new.meta.parts = view.parts.iter().map(|(_, part)| part.summary).collect();
+        let draft =
+            self.core.draft_version(&self.sealing(), new, Content::Frames { pieces, pins: view.pins })?;
+        self.home().complete_upload(draft, &chosen, Precondition::None).await
+    }
+
+    pub async fn abort(&self, key: &str, upload_id: UploadId) -> Result<()> {
+        let draft = self.core.draft_upload_end(&self.sealing(), self.bucket(), key.as_bytes(), upload_id)?;
+        self.home().abort_upload(draft).await
+    }
+}
+
+/// A stand-in for an ETag: the engine never looks into one.
+pub fn etag(bytes: &[u8]) -> ETag {
+    let mut md5 = [0u8; 16];
+    Seeded(bytes.len() as u64 + bytes.iter().map(|b| u64::from(*b)).sum::<u64>()).fill(&mut md5);
+    ETag { md5, parts: 0 }
+}
+
+/// Bytes that a seed decides.
+pub fn data(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    Seeded(seed).fill(&mut bytes);
+    bytes
+}
+
+/// Runs a test's future on a runtime.
+pub fn run<F: Future>(future: F) -> F::Output {
+    compio::runtime::Runtime::new().expect("a runtime").block_on(future)
+}

@@ -1,0 +1,227 @@
+//! The S3 service of one core: what its connections share, and the way to the shards on other cores.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use engine::Catalog;
+use engine::ids::{ShardId, UnixMillis};
+use engine::metrics::Counters;
+
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::cores::{CoreContext, OpenError, Service};
+use crate::mesh::{CoreId, MeshHandle};
+use crate::metrics::{CoreMetrics, Family, Kind, Sample};
+use crate::s3;
+use crate::storage::{CoreStorage, EngineCore, EngineShard, Storage};
+use crate::stream::Stream;
+
+/// What requests need of the configuration.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// Domains, bucket names and limits.
+    pub route: proto_s3::RouteConfig,
+    /// Limits of the protocol.
+    pub limits: proto_s3::Limits,
+    /// The region of this node.
+    pub region: String,
+    /// The region that signatures must name; `None` accepts any.
+    pub signed_region: Option<String>,
+    /// Whether a signature error shows the canonical request.
+    pub debug_signatures: bool,
+    /// What errors show as HostId.
+    pub host_id: String,
+}
+
+/// The core that was asked is shutting down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node is shutting down")
+    }
+}
+
+/// One core's S3 service.
+pub struct S3Service {
+    /// What requests need of the configuration.
+    pub config: Arc<S3Config>,
+    storage: CoreStorage,
+    shared: Arc<Storage>,
+    mesh: MeshHandle<S3Service>,
+    metrics: Arc<[CoreMetrics]>,
+    here: CoreId,
+    catalog: RefCell<Arc<Catalog>>,
+    budget: Rc<Budget>,
+}
+
+impl S3Service {
+    /// Opens the service of a core, in its thread and runtime.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub async fn open(
+        context: CoreContext<S3Service>,
+        config: Arc<S3Config>,
+        shared: Arc<Storage>,
+        bytes_in_flight_max: u64,
+    ) -> Result<Rc<Self>, OpenError> {
+        let storage = shared.open_core(context.core).await?;
+        let catalog = RefCell::new(storage.catalog.clone());
+        Ok(Rc::new(S3Service {
+            config,
+            storage,
+            shared,
+            mesh: context.mesh,
+            metrics: context.metrics,
+            here: context.core,
+            catalog,
+            budget: Budget::new(bytes_in_flight_max),
+        }))
+    }
+
+    /// This core's engine.
+    pub fn core(&self) -> &Rc<EngineCore> {
+        &self.storage.core
+    }
+
+    /// This core's snapshot of the catalog.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.borrow().clone()
+    }
+
+    /// This core's counters.
+    pub fn metrics(&self) -> &CoreMetrics {
+        &self.metrics[self.here.index()]
+    }
+
+    /// Admission by bytes in flight.
+    pub fn budget(&self) -> &Rc<Budget> {
+        &self.budget
+    }
+
+    /// The wall clock.
+    pub fn now_ms(&self) -> UnixMillis {
+        UnixMillis(jiff::Timestamp::now().as_millisecond().unsigned_abs())
+    }
+
+    /// Runs `f` with a shard, on the shard's core.
+    ///
+    /// # Errors
+    /// When that core has shut down.
+    pub async fn on_shard<R, F, Fut>(&self, shard: ShardId, f: F) -> Result<R, Unavailable>
+    where
+        R: Send + 'static,
+        F: FnOnce(Rc<EngineShard>) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        let core = self.shared.core_of(shard);
+        let call = move |service: Rc<S3Service>| {
+            let shard = service.storage.shards[usize::from(shard.0)].clone();
+            f(shard.expect("a call for a shard goes to the core that has it"))
+        };
+        self.mesh.call(core, call).await.map_err(|_| Unavailable)
+    }
+
+    /// Gives every core the catalog; returns when all have it. A core that has a newer one keeps it.
+    ///
+    /// # Errors
+    /// When a core has shut down.
+    pub async fn publish(&self, catalog: Arc<Catalog>) -> Result<(), Unavailable> {
+        let take = |core: usize| {
+            let catalog = catalog.clone();
+            self.mesh.call(CoreId::new(core), move |service: Rc<S3Service>| async move { service.take(catalog) })
+        };
+        let calls = (0..self.mesh.core_count()).map(take);
+        futures_util::future::join_all(calls).await.into_iter().collect::<Result<(), _>>().map_err(|_| Unavailable)
+    }
+
+    fn take(&self, catalog: Arc<Catalog>) {
+        let mut current = self.catalog.borrow_mut();
+        if catalog.generation() > current.generation() {
+            *current = catalog;
+        }
+    }
+}
+
+impl Service for S3Service {
+    const OPERATIONS: &'static [&'static str] = s3::OPERATIONS;
+
+    async fn serve_connection(self: Rc<Self>, stream: Stream) {
+        s3::connection::serve(self, stream).await;
+    }
+
+    async fn close(self: Rc<Self>) {
+        self.storage.close().await;
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let core = self.here.index().to_string();
+        let of_core = |family, value: u64| Sample { family, labels: vec![("core", core.clone())], value: value as f64 };
+        let counters = counter_families().iter().zip(self.storage.core.counters.values());
+        let mut samples: Vec<Sample> = counters.map(|(family, value)| of_core(family, value)).collect();
+        let versions = self.storage.shards.iter().flatten().map(|shard| shard.version_count() as u64).sum();
+        samples.push(of_core(&VERSIONS, versions));
+        samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken()));
+        if self.here.index() == 0 {
+            samples.extend(self.segment_samples());
+        }
+        samples
+    }
+}
+
+impl S3Service {
+    fn segment_samples(&self) -> Vec<Sample> {
+        let counts = self.storage.core.store.table.counts();
+        let of_kind = |kind: &str, value: u32| Sample {
+            family: &SEGMENTS,
+            labels: vec![("kind", kind.to_owned())],
+            value: f64::from(value),
+        };
+        let alone = |family, value: u64| Sample { family, labels: Vec::new(), value: value as f64 };
+        let store = &self.storage.core.store;
+        vec![
+            of_kind("free", counts.free.saturating_sub(counts.reserve)),
+            of_kind("reserve", counts.free.min(counts.reserve)),
+            of_kind("commit", counts.commit),
+            of_kind("bulk", counts.bulk),
+            alone(&SEGMENT_SIZE, store.segment_size),
+            alone(&LIVE_BYTES, counts.live_bytes),
+            alone(&DEVICES_MISSING, store.missing_devices().len() as u64),
+        ]
+    }
+}
+
+/// The engine's counters as metric families, made once.
+fn counter_families() -> &'static [Family] {
+    static FAMILIES: OnceLock<Vec<Family>> = OnceLock::new();
+    FAMILIES.get_or_init(|| {
+        Counters::NAMES.iter().map(|(name, help)| Family { name, help: help.trim(), kind: Kind::Counter }).collect()
+    })
+}
+
+static VERSIONS: Family =
+    Family { name: "basalt_versions", help: "Object versions in the index.", kind: Kind::Gauge };
+static BYTES_IN_FLIGHT: Family = Family {
+    name: "basalt_bytes_in_flight",
+    help: "Bytes of request and response bodies that the core holds.",
+    kind: Kind::Gauge,
+};
+static SEGMENTS: Family = Family {
+    name: "basalt_segments",
+    help: "Segments by kind; the reserve is kept for the log.",
+    kind: Kind::Gauge,
+};
+static SEGMENT_SIZE: Family =
+    Family { name: "basalt_segment_size_bytes", help: "Bytes of a segment.", kind: Kind::Gauge };
+static LIVE_BYTES: Family = Family {
+    name: "basalt_live_bytes",
+    help: "Live bytes in all segments, each reference counted, copies not.",
+    kind: Kind::Gauge,
+};
+static DEVICES_MISSING: Family =
+    Family { name: "basalt_devices_missing", help: "Devices of the store that are not there.", kind: Kind::Gauge };

@@ -1,0 +1,409 @@
+//! The engine on the cores: making and finding the devices, opening the store, recovering the shards.
+//!
+//! ```text
+//!  main thread   Storage::prepare: create device files, format a new store, lock the devices
+//!  core 0        read superblocks and segment headers, recover shard 0 (the catalog), first namespace and access key
+//!  every core    recover its other shards; the last one to finish lets space be freed
+//! ```
+//! Shard `s` is served by core `s modulo cores`, so that a store opens with fewer or more cores than it was formatted with.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use engine::crypto::{MasterKey, SystemRandom};
+use engine::device::{DeviceFile, UringDevice};
+use engine::format::catalog::{AccessKey, CatalogChange, User};
+use engine::format::record::SealKind;
+use engine::format::superblock::Tier;
+use engine::ids::{NamespaceId, ShardId, UnixMillis, UserId};
+use engine::{Catalog, FormatOptions, Progress, Store};
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+
+use crate::boot::{Boot, Credentials, DeviceContent, DevicePlan};
+use crate::config::{Auto, Config};
+use crate::cores::{OpenError, new_runtime};
+use crate::mesh::CoreId;
+
+/// The engine's part of a core, on the io_uring device.
+pub type EngineCore = engine::Core<UringDevice>;
+
+/// A shard on the io_uring device.
+pub type EngineShard = engine::Shard<UringDevice>;
+
+/// The namespace of a first start.
+const FIRST_NAMESPACE: NamespaceId = NamespaceId(1);
+
+/// The user of a first start: owner of what the generated access key makes.
+const FIRST_USER: UserId = UserId(1);
+
+/// What all cores open together. Made once, on the main thread.
+pub struct Storage {
+    devices: Vec<DeviceFile>,
+    core_count: usize,
+    master: Mutex<Option<MasterKey>>,
+    credentials: Mutex<Option<Credentials>>,
+    opened: Shared<oneshot::Receiver<Opened>>,
+    tell_opened: Mutex<Option<oneshot::Sender<Opened>>>,
+    cores_left: AtomicUsize,
+}
+
+/// What core 0 tells the others.
+#[derive(Clone)]
+struct Opened {
+    store: Arc<Store>,
+    catalog: Arc<Catalog>,
+}
+
+/// The engine as one core has it.
+pub struct CoreStorage {
+    /// Device access.
+    pub core: Rc<EngineCore>,
+    /// The shards of this core; the others are `None`.
+    pub shards: Vec<Option<Rc<EngineShard>>>,
+    /// The catalog when the store was opened.
+    pub catalog: Arc<Catalog>,
+    /// What runs the shards: ends when they are stopped.
+    pub loops: RefCell<Vec<compio::runtime::JoinHandle<()>>>,
+}
+
+/// Why there is no store to serve from; the text says what to do.
+#[derive(Debug)]
+pub enum StorageError {
+    /// A device can't be created or opened.
+    Device(engine::device::OpenError),
+    /// The engine refuses.
+    Engine {
+        /// What was being done.
+        step: &'static str,
+        /// Its answer.
+        source: engine::Error,
+    },
+    /// A tier of the configuration is none that the engine knows.
+    Tier {
+        /// The device.
+        path: PathBuf,
+        /// Its tier.
+        tier: String,
+    },
+    /// Some of a new store's devices carry data and others don't exist.
+    Mixed {
+        /// One that carries a store.
+        present: PathBuf,
+        /// One that is missing.
+        missing: PathBuf,
+    },
+    /// The system refuses something.
+    System {
+        /// What was being done.
+        step: &'static str,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// Core 0 could not open the store.
+    OtherCore,
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorageError::Device(error) => error.fmt(f),
+            StorageError::Engine { step, source } => write!(f, "cannot {step}: {source}"),
+            StorageError::Tier { path, tier } => write!(
+                f,
+                "{}: tier {tier:?} is unknown; use \"nvme\", \"ssd\" or \"hdd\" (or \"default\", which is \"nvme\")",
+                path.display()
+            ),
+            StorageError::Mixed { present, missing } => write!(
+                f,
+                "{} carries a store, and {} is not there: bring the missing device back, or take it out of the \
+                 configuration to read what the others hold",
+                present.display(),
+                missing.display()
+            ),
+            StorageError::System { step, source } => write!(f, "cannot {step}: {source}"),
+            StorageError::OtherCore => f.write_str("another core could not open the store; its message says why"),
+        }
+    }
+}
+
+impl Error for StorageError {}
+
+impl From<engine::device::OpenError> for StorageError {
+    fn from(error: engine::device::OpenError) -> Self {
+        StorageError::Device(error)
+    }
+}
+
+impl Storage {
+    /// Finds or makes the devices, formats them if they are new, and locks them.
+    ///
+    /// # Errors
+    /// Each says what to do.
+    pub fn prepare(config: &Config, boot: &Boot, core_count: usize) -> Result<Arc<Self>, StorageError> {
+        let devices = open_devices(config, boot, core_count)?;
+        let (tell_opened, opened) = oneshot::channel();
+        Ok(Arc::new(Storage {
+            devices,
+            core_count,
+            master: Mutex::new(Some(MasterKey::new(*boot.key.bytes()))),
+            credentials: Mutex::new(Some(boot.credentials.clone())),
+            opened: opened.shared(),
+            tell_opened: Mutex::new(Some(tell_opened)),
+            cores_left: AtomicUsize::new(core_count),
+        }))
+    }
+
+    /// Opens a core's part: on that core's thread, in its runtime.
+    ///
+    /// # Errors
+    /// Each says what to do.
+    pub async fn open_core(&self, core: CoreId) -> Result<CoreStorage, OpenError> {
+        let handles = self.attach()?;
+        let storage = if core.index() == 0 {
+            self.open_first(handles).await?
+        } else {
+            let opened = self.opened.clone().await.map_err(|_| StorageError::OtherCore)?;
+            let core = EngineCore::new(opened.store, core.index() as u16, handles, Box::new(SystemRandom));
+            CoreStorage::new(core, opened.catalog)
+        };
+        let storage = self.open_other_shards(storage).await?;
+        storage.shards.iter().flatten().for_each(|shard| shard.retain_buckets(&storage.catalog));
+        if self.cores_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            storage.core.store.table.finish_recovery();
+        }
+        Ok(storage)
+    }
+
+    /// The core that serves a shard.
+    pub fn core_of(&self, shard: ShardId) -> CoreId {
+        CoreId::new(usize::from(shard.0) % self.core_count)
+    }
+
+    fn attach(&self) -> Result<Vec<UringDevice>, StorageError> {
+        let attach = |device: &DeviceFile| {
+            device.attach().map_err(|source| StorageError::System { step: "duplicate a device's descriptor", source })
+        };
+        self.devices.iter().map(attach).collect()
+    }
+
+    async fn open_first(&self, handles: Vec<UringDevice>) -> Result<CoreStorage, OpenError> {
+        let master = self.master.lock().expect("no holder panics").take().ok_or(StorageError::OtherCore)?;
+        let store = Store::open(&handles, master)
+            .await
+            .map_err(|source| StorageError::Engine { step: "open the store", source })?;
+        for device in store.missing_devices() {
+            tracing::warn!(%device, "a device of the store is missing: what has another copy is readable, nothing is written");
+        }
+        let core = EngineCore::new(store.clone(), 0, handles, Box::new(SystemRandom));
+        let mut storage = CoreStorage::new(core, Arc::default());
+        storage.open_shard(ShardId(0)).await?;
+        let shard = storage.shards[0].clone().ok_or(StorageError::OtherCore)?;
+        storage.catalog = self.ensure_first_user(&shard).await?;
+        let opened = Opened { store, catalog: storage.catalog.clone() };
+        if let Some(tell) = self.tell_opened.lock().expect("no holder panics").take() {
+            // Nobody listens when there is one core.
+            let _ = tell.send(opened);
+        }
+        Ok(storage)
+    }
+
+    async fn open_other_shards(&self, mut storage: CoreStorage) -> Result<CoreStorage, OpenError> {
+        let here = usize::from(storage.core.number());
+        for shard in 0..storage.core.store.shard_count {
+            if usize::from(shard) % self.core_count == here && shard != 0 {
+                storage.open_shard(ShardId(shard)).await?;
+            }
+        }
+        Ok(storage)
+    }
+
+    /// A new store gets its first namespace and user; every start makes sure that the access key in the data directory opens it.
+    async fn ensure_first_user(&self, shard: &EngineShard) -> Result<Arc<Catalog>, StorageError> {
+        let step = |source| StorageError::Engine { step: "write the first namespace and user", source };
+        if shard.catalog().is_empty() {
+            shard.create_namespace(FIRST_NAMESPACE, "default", SealKind::Aes256Gcm).await.map_err(step)?;
+            let mut canonical = [0u8; 32];
+            engine::crypto::Random::fill(&mut SystemRandom, &mut canonical);
+            let user = User {
+                id: FIRST_USER,
+                namespace: FIRST_NAMESPACE,
+                name: "admin".to_owned(),
+                canonical_id: canonical.iter().map(|byte| format!("{byte:02x}")).collect(),
+            };
+            shard.change_catalog(vec![CatalogChange::PutUser(user)]).await.map_err(step)?;
+        }
+        let Some(credentials) = self.credentials.lock().expect("no holder panics").take() else {
+            return Ok(shard.catalog());
+        };
+        let key = AccessKey {
+            id: credentials.access_key.clone(),
+            secret: credentials.secret.to_string(),
+            user: FIRST_USER,
+        };
+        let catalog = shard.catalog();
+        if catalog.access_keys.get(&key.id).is_some_and(|known| **known == key) {
+            return Ok(catalog);
+        }
+        match shard.change_catalog(vec![CatalogChange::PutAccessKey(key)]).await {
+            Ok(catalog) => Ok(catalog),
+            Err(source @ (engine::Error::ReadOnly | engine::Error::Full)) => {
+                tracing::warn!(%source, "the access key of the credentials file is new and could not be stored: requests signed with it fail");
+                Ok(catalog)
+            }
+            Err(source) => Err(step(source)),
+        }
+    }
+}
+
+impl CoreStorage {
+    fn new(core: Rc<EngineCore>, catalog: Arc<Catalog>) -> Self {
+        let shards = (0..core.store.shard_count).map(|_| None).collect();
+        CoreStorage { core, shards, catalog, loops: RefCell::default() }
+    }
+
+    async fn open_shard(&mut self, id: ShardId) -> Result<(), StorageError> {
+        let mut told = std::time::Instant::now();
+        let progress = |progress: Progress| {
+            if told.elapsed().as_secs() >= 2 {
+                told = std::time::Instant::now();
+                let Progress { segments_done, segments, records } = progress;
+                tracing::info!(shard = %id, segments_done, segments, records, "replaying the log");
+            }
+        };
+        let shard = engine::open_shard(self.core.clone(), id, progress)
+            .await
+            .map_err(|source| StorageError::Engine { step: "recover a shard", source })?;
+        self.loops.borrow_mut().push(compio::runtime::spawn(shard.clone().run()));
+        self.shards[usize::from(id.0)] = Some(shard);
+        Ok(())
+    }
+
+    /// Stops the shards when everything queued is durable.
+    pub async fn close(&self) {
+        self.shards.iter().flatten().for_each(|shard| shard.stop());
+        let loops: Vec<_> = self.loops.borrow_mut().drain(..).collect();
+        for running in loops {
+            // A shard whose loop panicked has taken the process with it.
+            let _ = running.await;
+        }
+    }
+}
+
+/// Opens the devices that are there; makes and formats those of a new store.
+fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<DeviceFile>, StorageError> {
+    let tiers = boot.devices.iter().map(tier).collect::<Result<Vec<_>, _>>()?;
+    let missing: Vec<&DevicePlan> =
+        boot.devices.iter().filter(|plan| matches!(plan.content, DeviceContent::Missing { .. })).collect();
+    let present: Vec<&DevicePlan> =
+        boot.devices.iter().filter(|plan| !matches!(plan.content, DeviceContent::Missing { .. })).collect();
+    let runtime = new_runtime().map_err(|error| StorageError::System {
+        step: "set up io_uring",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    let opened = present.iter().map(|plan| DeviceFile::open(&plan.path)).collect::<Result<Vec<_>, _>>()?;
+    let mut carrying = Vec::new();
+    for (plan, device) in present.iter().zip(&opened) {
+        if runtime.block_on(carries_store(device))? {
+            carrying.push(*plan);
+        }
+    }
+    if let Some(with_store) = carrying.first() {
+        // A store that lost a device is opened without it, for reading; a device that was never made is not made now.
+        for plan in &missing {
+            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device of the store is not there");
+        }
+        let usable = present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
+        return Ok(usable.map(|(_, device)| device).collect());
+    }
+    let created = create_files(&missing)?;
+    let mut in_order = Vec::new();
+    let (mut opened, mut created_files) = (opened.into_iter(), created.iter());
+    let mut handles = Vec::new();
+    for plan in &boot.devices {
+        let device = match plan.content {
+            DeviceContent::Missing { .. } => created_files.next().map(|(file, _, _)| file),
+            _ => None,
+        };
+        match device {
+            Some(file) => handles.push(attach(file)?),
+            None => {
+                if let Some(device) = opened.next() {
+                    handles.push(attach(&device)?);
+                    in_order.push(device);
+                }
+            }
+        }
+    }
+    let options = FormatOptions {
+        copies: config.store.copies,
+        shard_count: core_count as u16,
+        segment_size: match config.store.segment_size {
+            Auto::Auto => None,
+            Auto::Set(size) => Some(size.0),
+        },
+        inline_max: u32::try_from(config.store.inline_max.0).unwrap_or(u32::MAX),
+        tiers,
+    };
+    let master = MasterKey::new(*boot.key.bytes());
+    let now = UnixMillis(jiff::Timestamp::now().as_millisecond().unsigned_abs());
+    runtime
+        .block_on(engine::format(&handles, &options, &master, now, &mut SystemRandom))
+        .map_err(|source| StorageError::Engine { step: "format the devices", source })?;
+    // Only whole stores get their names: a start that was interrupted before this leaves files that the next one replaces.
+    let mut devices = in_order;
+    for (file, temporary, path) in created {
+        std::fs::rename(&temporary, &path)
+            .and_then(|()| sync_directory(&path))
+            .map_err(|source| StorageError::System { step: "name a device file", source })?;
+        devices.push(file);
+    }
+    tracing::info!(devices = devices.len(), copies = options.copies, shards = options.shard_count, "a new store was formatted");
+    Ok(devices)
+}
+
+fn attach(device: &DeviceFile) -> Result<UringDevice, StorageError> {
+    device.attach().map_err(|source| StorageError::System { step: "duplicate a device's descriptor", source })
+}
+
+async fn carries_store(device: &DeviceFile) -> Result<bool, StorageError> {
+    let handle = attach(device)?;
+    Store::is_present(&handle).await.map_err(|source| StorageError::Engine { step: "read a superblock", source })
+}
+
+/// Makes the files under temporary names: (file, temporary name, name).
+fn create_files(missing: &[&DevicePlan]) -> Result<Vec<(DeviceFile, PathBuf, PathBuf)>, StorageError> {
+    let mut created = Vec::new();
+    for plan in missing {
+        let DeviceContent::Missing { size } = plan.content else { continue };
+        let mut name = plan.path.as_os_str().to_owned();
+        name.push(".new");
+        let temporary = PathBuf::from(name);
+        if temporary.exists() {
+            std::fs::remove_file(&temporary)
+                .map_err(|source| StorageError::System { step: "remove a half-made device file", source })?;
+        }
+        created.push((DeviceFile::create(&temporary, size)?, temporary, plan.path.clone()));
+    }
+    Ok(created)
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(directory)?.sync_all()
+}
+
+fn tier(plan: &DevicePlan) -> Result<Tier, StorageError> {
+    match plan.tier.as_str() {
+        "default" | "nvme" => Ok(Tier::Nvme),
+        "ssd" => Ok(Tier::Ssd),
+        "hdd" => Ok(Tier::Hdd),
+        other => Err(StorageError::Tier { path: plan.path.clone(), tier: other.to_owned() }),
+    }
+}
