@@ -135,7 +135,11 @@ impl Keyring {
 
     /// Whether the key source is the one the store was formatted with.
     pub fn check(&self, expected: &[u8; 32]) -> Result<()> {
-        if self.master.check_value(self.store) == *expected { Ok(()) } else { Err(Error::Key { what: "the store" }) }
+        if self.master.check_value(self.store) == *expected {
+            Ok(())
+        } else {
+            Err(Error::Key { what: "the store" })
+        }
     }
 
     /// Makes a namespace with a fresh key.
@@ -177,7 +181,8 @@ impl Keyring {
                     sealed.as_mut_slice(),
                 )
                 .map_err(|_| Error::Key { what: "a namespace key" })?;
-            let key: &[u8; KEY_SIZE] = (&*key).try_into().map_err(|_| Error::Key { what: "a namespace key" })?;
+            let key: &[u8; KEY_SIZE] =
+                (&*key).try_into().map_err(|_| Error::Key { what: "a namespace key" })?;
             let deriver = Arc::new(Deriver::new(key));
             self.derivers.write().expect("no holder panics").insert((namespace.id, wrapped.version), deriver);
         }
@@ -187,7 +192,10 @@ impl Keyring {
     /// What derives the object keys of that namespace key.
     pub fn deriver(&self, namespace: NamespaceId, version: KeyVersion) -> Result<Arc<Deriver>> {
         let derivers = self.derivers.read().expect("no holder panics");
-        derivers.get(&(namespace, version)).cloned().ok_or(Error::Key { what: "data of an unknown namespace" })
+        derivers
+            .get(&(namespace, version))
+            .cloned()
+            .ok_or(Error::Key { what: "data of an unknown namespace" })
     }
 
     fn wrapping_key(&self) -> LessSafeKey {
@@ -279,7 +287,11 @@ impl ObjectKey {
         match self {
             ObjectKey::Aes256Gcm { key, .. } => {
                 let tag = key
-                    .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), data)
+                    .seal_in_place_separate_tag(
+                        Nonce::assume_unique_for_key(nonce),
+                        Aad::from(associated),
+                        data,
+                    )
                     .expect("payloads and frames are far below what GCM seals");
                 tag.as_ref().try_into().expect("GCM tags are 16 bytes")
             }
@@ -296,7 +308,12 @@ impl ObjectKey {
     ) -> std::result::Result<(), SealMismatch> {
         match self {
             ObjectKey::Aes256Gcm { key, .. } => key
-                .open_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), seal, data)
+                .open_in_place_separate_tag(
+                    Nonce::assume_unique_for_key(nonce),
+                    Aad::from(associated),
+                    seal,
+                    data,
+                )
                 .map(|_| ())
                 .map_err(|_| SealMismatch),
             ObjectKey::Checksum { .. } if checksum(nonce, associated, data) == *seal => Ok(()),
@@ -395,7 +412,8 @@ mod tests {
 
     fn keyring() -> (Keyring, Namespace) {
         let keyring = Keyring::new(StoreId([7; 16]), MasterKey::new([9; 32]));
-        let namespace = keyring.create_namespace(NamespaceId(1), "default", SealKind::Aes256Gcm, &mut Counting(0));
+        let namespace =
+            keyring.create_namespace(NamespaceId(1), "default", SealKind::Aes256Gcm, &mut Counting(0));
         (keyring, namespace)
     }
 

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::core::Core;
-use crate::crypto::{Sealing, Seal};
+use crate::crypto::{Seal, Sealing};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
@@ -165,8 +165,7 @@ impl<D: Device> Core<D> {
         meta.size = content.len();
         let (pieces, inline, pins) = split(content);
         let payload = VersionBody::encode(&new.key, &meta, &pieces, &inline);
-        let effect =
-            Effect::Version { key: new.key.into(), meta: Box::new(EntryMeta::new(&meta, &pieces)) };
+        let effect = Effect::Version { key: new.key.into(), meta: Box::new(EntryMeta::new(&meta, &pieces)) };
         self.seal(sealing, new.bucket, RecordKind::Version, payload, effect, pins)
     }
 
@@ -198,7 +197,8 @@ impl<D: Device> Core<D> {
         summary.size = content.len();
         let (pieces, inline, pins) = split(content);
         assert!(inline.is_empty(), "parts are written in frames");
-        let body = PartBody { upload_id: new.upload_id, key: new.key, summary, modified: new.modified, pieces };
+        let body =
+            PartBody { upload_id: new.upload_id, key: new.key, summary, modified: new.modified, pieces };
         self.seal(sealing, new.bucket, RecordKind::Part, body.encode(), Effect::Part(Box::new(body)), pins)
     }
 
@@ -237,7 +237,9 @@ impl<D: Device> Core<D> {
         pins: Vec<SegmentPin>,
     ) -> Result<Draft> {
         if HEADER_SIZE + payload.len() > record_len_max(self.store.segment_size) {
-            return Err(Error::TooLarge { what: "the record of this object (its extents, parts and metadata)" });
+            return Err(Error::TooLarge {
+                what: "the record of this object (its extents, parts and metadata)",
+            });
         }
         let object_id = self.new_object_id();
         let identity = RecordIdentity {

@@ -82,7 +82,10 @@ impl fmt::Display for Error {
             Error::Conflict => write!(f, "a concurrent change got in between"),
             Error::Full => write!(f, "no free space: delete objects or add a device"),
             Error::ReadOnly => {
-                write!(f, "read-only: too few devices take writes for the configured copies; bring the missing device back")
+                write!(
+                    f,
+                    "read-only: too few devices take writes for the configured copies; bring the missing device back"
+                )
             }
             Error::Fenced { device } => {
                 write!(f, "device {device} was fenced after a failed write or flush; check its kernel log")
@@ -94,7 +97,9 @@ impl fmt::Display for Error {
                 write!(f, "{op} on device {device} failed: {}", std::io::Error::from_raw_os_error(*errno))
             }
             Error::TooLarge { what } => write!(f, "{what} is larger than the format holds"),
-            Error::Key { what } => write!(f, "the key source does not open {what}: is it the key this store was made with?"),
+            Error::Key { what } => {
+                write!(f, "the key source does not open {what}: is it the key this store was made with?")
+            }
             Error::Devices { what } => write!(f, "{what}"),
             Error::Stopped => write!(f, "the shard has stopped"),
         }

@@ -134,7 +134,10 @@ impl Log {
     }
 
     /// Makes one batch durable and gives back its records in order. On failure every queued record has been told.
-    pub(crate) async fn run_batch<D: Device>(&self, core: &Rc<Core<D>>) -> std::result::Result<Vec<Committed>, ()> {
+    pub(crate) async fn run_batch<D: Device>(
+        &self,
+        core: &Rc<Core<D>>,
+    ) -> std::result::Result<Vec<Committed>, ()> {
         let batch = self.take_batch();
         let Some(first) = batch.first().map(|queued| queued.lsn) else { return Ok(Vec::new()) };
         match self.write_batch(core, &batch).await {

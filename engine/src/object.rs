@@ -48,7 +48,12 @@ impl Version {
 
 impl<D: Device> Core<D> {
     /// Reads the version of a key that a lookup led to; `None` when none of its candidates has that key.
-    pub async fn read_version(&self, lookup: Lookup, bucket: BucketId, key: &[u8]) -> Result<Option<Version>> {
+    pub async fn read_version(
+        &self,
+        lookup: Lookup,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> Result<Option<Version>> {
         for (segment, location) in &lookup.candidates {
             let record = self.read_record(*segment, *location).await?;
             if record.header.identity.kind != RecordKind::Version || record.header.identity.bucket != bucket {
@@ -74,8 +79,7 @@ impl<D: Device> Core<D> {
 
     /// Reads, verifies and opens the record at a place, from the first copy that is good.
     pub(crate) async fn read_record(&self, segment: SegmentId, location: Location) -> Result<OpenedRecord> {
-        let mut error =
-            Error::Corrupt { segment, offset: location.offset(), what: "its segment is gone" };
+        let mut error = Error::Corrupt { segment, offset: location.offset(), what: "its segment is gone" };
         for place in self.places_to_read(segment, location.offset() / BLOCK_SIZE as u64) {
             match self.read_record_copy(segment, location, place).await {
                 Ok(record) => return Ok(record),
@@ -97,17 +101,18 @@ impl<D: Device> Core<D> {
         let corrupt = |what| Error::Corrupt { segment, offset: location.offset(), what };
         let begin = location.offset() / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
         let at = (location.offset() - begin) as usize;
-        let mut len = location.len().unwrap_or(HEADER_SIZE);
+        let mut len = location.record_len().unwrap_or(HEADER_SIZE);
         loop {
             let disk_len = (at + len).next_multiple_of(BLOCK_SIZE);
             let (result, mut buffer) = self.read_copy(place, begin, AlignedBuffer::zeroed(disk_len)).await;
             result?;
-            let header = RecordHeader::decode(&buffer[at..]).ok_or(corrupt("a record header does not verify"))?;
+            let header =
+                RecordHeader::decode(&buffer[at..]).ok_or(corrupt("a record header does not verify"))?;
             if header.position.segment != segment || u64::from(header.position.offset) != location.offset() {
                 return Err(corrupt("a record of another place"));
             }
             if header.record_len() > len.min(RECORD_LEN_MAX) {
-                if location.len().is_some() {
+                if location.record_len().is_some() {
                     return Err(corrupt("a record longer than the index says"));
                 }
                 len = header.record_len();

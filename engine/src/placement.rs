@@ -18,7 +18,11 @@ pub struct Candidate {
 }
 
 /// The `copies` devices for a segment, best first; `None` when there are fewer candidates.
-pub fn choose_devices(segment: SegmentId, candidates: &[Candidate], copies: usize) -> Option<Vec<DeviceIndex>> {
+pub fn choose_devices(
+    segment: SegmentId,
+    candidates: &[Candidate],
+    copies: usize,
+) -> Option<Vec<DeviceIndex>> {
     let mut straws: Vec<(f64, DeviceIndex)> = candidates
         .iter()
         .filter(|candidate| candidate.weight > 0)
@@ -44,7 +48,11 @@ mod tests {
     use crate::ids::SegmentIndex;
 
     fn candidates(weights: &[u32]) -> Vec<Candidate> {
-        weights.iter().enumerate().map(|(i, w)| Candidate { device: DeviceIndex(i as u16), weight: *w }).collect()
+        weights
+            .iter()
+            .enumerate()
+            .map(|(i, w)| Candidate { device: DeviceIndex(i as u16), weight: *w })
+            .collect()
     }
 
     fn shares(candidates: &[Candidate], rounds: u64) -> Vec<u64> {
@@ -67,8 +75,8 @@ mod tests {
     #[test]
     fn copies_go_to_different_devices() {
         for i in 0..100 {
-            let chosen =
-                choose_devices(SegmentId::new(i, SegmentIndex(0)), &candidates(&[1, 1, 1]), 2).expect("enough");
+            let chosen = choose_devices(SegmentId::new(i, SegmentIndex(0)), &candidates(&[1, 1, 1]), 2)
+                .expect("enough");
             assert_ne!(chosen[0], chosen[1]);
         }
         assert_eq!(choose_devices(SegmentId::new(1, SegmentIndex(0)), &candidates(&[1, 0]), 2), None);

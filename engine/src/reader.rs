@@ -107,8 +107,12 @@ impl<D: Device> ObjectReader<D> {
             return Ok(key.clone());
         }
         let of = &self.pieces[piece];
-        let key =
-            Rc::new(self.core.store.keyring.object_key(of.seal_kind, of.namespace, of.key_version, of.object_id)?);
+        let key = Rc::new(self.core.store.keyring.object_key(
+            of.seal_kind,
+            of.namespace,
+            of.key_version,
+            of.object_id,
+        )?);
         self.keys[piece] = Some(key.clone());
         Ok(key)
     }
@@ -185,11 +189,8 @@ fn open_frames(key: &ObjectKey, run: &FrameRun, buffer: &mut AlignedBuffer) -> R
     let (mut at, mut plain_at) = (0, 0);
     for frame in run.frames.clone() {
         let payload_len = frame_payload_len(run.piece_len, frame);
-        let position = if frame + 1 == frame_count(run.piece_len) {
-            FramePosition::Last
-        } else {
-            FramePosition::Middle
-        };
+        let position =
+            if frame + 1 == frame_count(run.piece_len) { FramePosition::Last } else { FramePosition::Middle };
         let (data, rest) = buffer[at..].split_at_mut(payload_len);
         let mut seal: Seal = [0; SEAL_SIZE];
         seal.copy_from_slice(&rest[..SEAL_SIZE]);
@@ -251,6 +252,9 @@ mod tests {
     fn a_small_range_reads_one_frame() {
         let runs = plan(&[piece(1_000_000, 3)], 200_000..200_001);
         assert_eq!(runs.len(), 1);
-        assert_eq!((runs[0].frames.clone(), runs[0].segment, runs[0].disk_len), (3..4, SegmentId(2), FRAME_SIZE));
+        assert_eq!(
+            (runs[0].frames.clone(), runs[0].segment, runs[0].disk_len),
+            (3..4, SegmentId(2), FRAME_SIZE)
+        );
     }
 }

@@ -183,14 +183,17 @@ impl<D: Device> Replay<D> {
         if !belongs || offset + record.record_len() as u64 > self.core.store.segment_size {
             return Found::Nothing;
         }
-        let Some(bytes) = self.window(window, offset, record.record_len()).await else { return Found::Nothing };
+        let Some(bytes) = self.window(window, offset, record.record_len()).await else {
+            return Found::Nothing;
+        };
         let payload = &bytes[HEADER_SIZE..record.record_len()];
         if record.matches_payload(payload) { Found::Record(record, payload.to_vec()) } else { Found::Nothing }
     }
 
     /// `len` bytes of a copy from `offset`, reading ahead; `None` when they can't be read.
     async fn window<'a>(&self, window: &'a mut Window, offset: u64, len: usize) -> Option<&'a [u8]> {
-        let is_there = offset >= window.begin && offset + len as u64 <= window.begin + window.bytes.len() as u64;
+        let is_there =
+            offset >= window.begin && offset + len as u64 <= window.begin + window.bytes.len() as u64;
         if !is_there {
             let begin = offset / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
             let needed = (offset - begin) as usize + len;
@@ -206,16 +209,14 @@ impl<D: Device> Replay<D> {
     }
 
     fn apply(&mut self, header: &SegmentHeader, record: RecordHeader, mut payload: Vec<u8>) -> Result<()> {
-        let corrupt = |what| Error::Corrupt {
-            segment: header.id,
-            offset: u64::from(record.position.offset),
-            what,
-        };
+        let corrupt =
+            |what| Error::Corrupt { segment: header.id, offset: u64::from(record.position.offset), what };
         self.core.open_record(&record, &mut payload).map_err(|unopened| match unopened {
             Unopened::Seal => corrupt("a record's seal does not match, though its checksum does"),
             Unopened::Key(error) => error,
         })?;
-        let effect = Effect::decode(record.identity.kind, &payload).map_err(|malformed| corrupt(malformed.0))?;
+        let effect =
+            Effect::decode(record.identity.kind, &payload).map_err(|malformed| corrupt(malformed.0))?;
         if let Effect::Catalog(change) = &effect
             && let CatalogChange::PutNamespace(namespace) = change.as_ref()
         {
@@ -244,7 +245,8 @@ impl<D: Device> Replay<D> {
             accepted[..image.bytes.len()].copy_from_slice(&image.bytes);
             let accepted = Rc::new(accepted);
             for place in &places {
-                let (result, found) = self.core.read_copy(*place, image.begin, AlignedBuffer::zeroed(len)).await;
+                let (result, found) =
+                    self.core.read_copy(*place, image.begin, AlignedBuffer::zeroed(len)).await;
                 if result.is_err() || found[..] != accepted[..] {
                     self.core.write_copies(&[*place], image.begin, accepted.clone()).await?;
                 }

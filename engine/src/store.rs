@@ -80,7 +80,9 @@ pub async fn format<D: Device>(
         let segment_offset = CHECKPOINT_OFFSET + checkpoint_size;
         let slot_count = capacity.saturating_sub(segment_offset) / segment_size;
         if slot_count < SLOTS_MIN {
-            return Err(Error::Devices { what: "a device is too small for 8 segments: use a larger device or smaller segments" });
+            return Err(Error::Devices {
+                what: "a device is too small for 8 segments: use a larger device or smaller segments",
+            });
         }
         let superblock = Superblock {
             store_id,
@@ -121,9 +123,10 @@ fn check_options<D: Device>(devices: &[D], options: &FormatOptions) -> Result<()
         "a store has at least one shard"
     } else if options.inline_max > INLINE_MAX_MAX {
         "inline_max is at most 256 KiB"
-    } else if options.segment_size.is_some_and(|size| {
-        !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size)
-    }) {
+    } else if options
+        .segment_size
+        .is_some_and(|size| !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size))
+    {
         "segment_size is a power of two from 1 MiB to 1 GiB"
     } else if options.segment_size.is_some_and(|size| u64::from(options.inline_max) * 4 > size) {
         "segment_size is at least four times inline_max"
@@ -177,8 +180,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store on those devices, in whatever order they are given. A device that is missing leaves the store readable where other
-    /// copies exist.
+    /// Opens the store on those devices, in whatever order they are given. Where devices are missing, what has another copy is readable; new data is
+    /// taken in only while fewer are missing than there are copies, and enough are left to hold them.
     ///
     /// # Errors
     /// [`Error::Devices`] when they are not one store, [`Error::Key`] when the key source is another one.
@@ -188,7 +191,9 @@ impl Store {
             match read_superblock(device, source).await? {
                 Verdict::Present(superblock) => superblocks.push((source, *superblock)),
                 Verdict::Empty => {
-                    return Err(Error::Devices { what: "a device carries no store: format it, or leave it out" });
+                    return Err(Error::Devices {
+                        what: "a device carries no store: format it, or leave it out",
+                    });
                 }
                 Verdict::Unreadable(what) => return Err(Error::Devices { what }),
             }
@@ -205,7 +210,9 @@ impl Store {
         for (source, superblock) in &superblocks {
             let layout = &mut layouts[usize::from(superblock.device_index.0)];
             if layout.is_some() {
-                return Err(Error::Devices { what: "two devices carry the same device id: one is a copy of the other" });
+                return Err(Error::Devices {
+                    what: "two devices carry the same device id: one is a copy of the other",
+                });
             }
             *layout = Some(DeviceLayout {
                 segment_offset: superblock.segment_offset,
@@ -215,17 +222,21 @@ impl Store {
             });
         }
         let headers = read_headers(devices, &layouts, &first).await?;
+        // With as many devices missing as there are copies, segments may exist that no header here tells of: their ids must not be given again.
+        let missing = layouts.iter().filter(|layout| layout.is_none()).count();
+        let takes_writes = missing < usize::from(first.copies);
         // A missing device counts with the slots that headers on other devices mention, so that the table has an entry for each.
         let shapes: Vec<DeviceShape> = layouts
             .iter()
             .enumerate()
             .map(|(i, layout)| DeviceShape {
                 slot_count: layout.map_or_else(|| slots_mentioned(&headers, i), |l| l.slot_count),
-                takes_writes: layout.is_some(),
+                takes_writes: layout.is_some() && takes_writes,
             })
             .collect();
         let reserve = choose_reserve(&shapes, usize::from(first.copies), first.shard_count);
-        let table = SegmentTable::new(&shapes, &headers, usize::from(first.copies), first.segment_size, reserve);
+        let table =
+            SegmentTable::new(&shapes, &headers, usize::from(first.copies), first.segment_size, reserve);
         Ok(Arc::new(Store {
             id: first.store_id,
             segment_size: first.segment_size,
@@ -272,7 +283,11 @@ fn choose_reserve(shapes: &[DeviceShape], copies: usize, shard_count: u16) -> u3
 
 fn slots_mentioned(headers: &[SegmentHeader], device: usize) -> u32 {
     let places = headers.iter().flat_map(|header| &header.places);
-    places.filter(|place| usize::from(place.device.0) == device).map(|place| place.slot + 1).max().unwrap_or(0)
+    places
+        .filter(|place| usize::from(place.device.0) == device)
+        .map(|place| place.slot + 1)
+        .max()
+        .unwrap_or(0)
 }
 
 async fn read_superblock<D: Device>(device: &D, source: usize) -> Result<Verdict> {

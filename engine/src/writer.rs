@@ -229,8 +229,7 @@ impl FrameWriter {
         let offset = u64::from(reservation.extent.block) * BLOCK_SIZE as u64 + self.reserved_done;
         self.reserved_done += buffer.len() as u64;
         let (core, places) = (core.clone(), reservation.places.clone());
-        let write: WriteInFlight =
-            Box::pin(async move { core.write_copies(&places, offset, buffer).await });
+        let write: WriteInFlight = Box::pin(async move { core.write_copies(&places, offset, buffer).await });
         self.writes.push(write);
         // Futures do nothing until polled: until none is ready any more, so that the new one has been started.
         while let Poll::Ready(Some(result)) = futures_util::poll!(self.writes.next()) {
@@ -240,7 +239,10 @@ impl FrameWriter {
     }
 
     async fn finish<D: Device>(mut self, core: &Rc<Core<D>>, len: u64) -> Result<Content> {
-        assert!(self.buffer.is_empty() && self.frame == frame_count(len), "the last frame fills the last buffer");
+        assert!(
+            self.buffer.is_empty() && self.frame == frame_count(len),
+            "the last frame fills the last buffer"
+        );
         while let Some(result) = self.writes.next().await {
             result?;
         }

@@ -3,8 +3,8 @@
 mod support;
 
 use engine::format::record::SealKind;
-use engine::index::directory::PageQuery;
 use engine::ids::{UnixMillis, UploadId, UserId};
+use engine::index::directory::PageQuery;
 use engine::{Content, Error, Layout, Precondition, shared_content};
 use support::{MemoryDevice, NAMESPACE, TestStore, data, etag, formatted, run};
 
@@ -26,7 +26,11 @@ fn objects_of_every_size_survive_a_restart() {
         for (i, size) in SIZES.into_iter().enumerate() {
             let version = again.version(&format!("key-{size}")).await.expect("there");
             assert_eq!(version.meta.pairs[0].1, b"text/plain");
-            assert_eq!(again.get(&format!("key-{size}")).await.expect("read"), data(i as u64, size), "{size}");
+            assert_eq!(
+                again.get(&format!("key-{size}")).await.expect("read"),
+                data(i as u64, size),
+                "{size}"
+            );
         }
     });
 }
@@ -49,7 +53,8 @@ fn the_last_write_of_a_key_counts_after_a_restart_too() {
                 assert_eq!(store.get(key).await.expect("read"), data(size as u64, size));
             }
             assert_eq!(store.get("gone").await, Err(Error::NotFound));
-            let page = store.home().page(store.bucket(), &PageQuery { max: 10, ..PageQuery::default() }).await;
+            let page =
+                store.home().page(store.bucket(), &PageQuery { max: 10, ..PageQuery::default() }).await;
             let keys: Vec<Vec<u8>> = page.expect("listed").entries.into_iter().map(|(key, _)| key).collect();
             assert_eq!(keys, [b"large".to_vec(), b"shrunk".to_vec(), b"small".to_vec()]);
         }
@@ -101,7 +106,9 @@ fn rot_in_one_copy_is_passed_over_and_in_the_only_copy_is_told() {
             let extent = store.version("k").await.expect("there").pieces[0].extents[0];
             let place = store.core.store.table.places(extent.segment).expect("current")[0];
             let layout = store.core.store.devices[usize::from(place.device.0)].expect("present");
-            let at = layout.segment_offset + u64::from(place.slot) * store.core.store.segment_size + extent.offset();
+            let at = layout.segment_offset
+                + u64::from(place.slot) * store.core.store.segment_size
+                + extent.offset();
             devices[usize::from(place.device.0)].with_bytes(|bytes| bytes[at as usize + 70_000] ^= 0x10);
             match store.get("k").await {
                 Ok(bytes) => assert!(copies == 2 && bytes == data(1, 200_000)),
@@ -171,7 +178,8 @@ fn a_lost_segment_in_the_middle_of_the_log_is_an_error_not_an_end() {
         devices[0].with_bytes(|bytes| {
             for slot in 0..layout.slot_count {
                 let at = (layout.segment_offset + u64::from(slot) * store.core.store.segment_size) as usize;
-                let header = engine::format::segment::SegmentHeader::decode(&bytes[at..], store.core.store.id);
+                let header =
+                    engine::format::segment::SegmentHeader::decode(&bytes[at..], store.core.store.id);
                 if header.is_some_and(|h| h.stream == home.0 && h.sequence == 0) {
                     bytes[at + 8 * 4096..at + 40 * 4096].fill(0xee);
                 }
@@ -194,7 +202,11 @@ fn one_small_put_is_one_append_and_concurrent_ones_share_flushes() {
         let keys: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
         let value = data(2, 1000);
         let puts = keys.iter().map(|key| store.put(key, &value));
-        futures_util::future::join_all(puts).await.into_iter().collect::<engine::Result<()>>().expect("stored");
+        futures_util::future::join_all(puts)
+            .await
+            .into_iter()
+            .collect::<engine::Result<()>>()
+            .expect("stored");
         assert!(devices[0].flushes() - flushes <= 3, "{} flushes", devices[0].flushes() - flushes);
         assert!(devices[0].writes() - writes <= 3, "{} writes", devices[0].writes() - writes);
     });
@@ -221,7 +233,8 @@ fn preconditions_see_what_is_queued() {
     run(async {
         let devices = formatted(1, 64 * MIB, 1).await;
         let store = TestStore::open(&devices).await.expect("opened");
-        let racers = (0..8u8).map(|i| store.put_if("k", std::slice::from_ref(Box::leak(Box::new(i))), Precondition::Absent));
+        let racers = (0..8u8)
+            .map(|i| store.put_if("k", std::slice::from_ref(Box::leak(Box::new(i))), Precondition::Absent));
         let outcomes = futures_util::future::join_all(racers).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
         assert!(outcomes.iter().flatten().count() == 1 && outcomes.contains(&Err(Error::PreconditionFailed)));
@@ -299,7 +312,10 @@ fn a_copy_shares_bytes_and_outlives_its_source() {
             store.put("churn", &data(i, 900_000)).await.expect("stored");
         }
         assert_eq!(store.get("copy").await.expect("read"), data(1, 500_000));
-        assert_eq!(TestStore::open(&devices).await.expect("opened").get("copy").await.expect("read"), data(1, 500_000));
+        assert_eq!(
+            TestStore::open(&devices).await.expect("opened").get("copy").await.expect("read"),
+            data(1, 500_000)
+        );
     });
 }
 
@@ -391,7 +407,8 @@ fn a_store_is_not_formatted_over() {
             tiers: Vec::new(),
         };
         let outcome =
-            engine::format(&devices, &options, &support::master(), UnixMillis(1), &mut support::Seeded(1)).await;
+            engine::format(&devices, &options, &support::master(), UnixMillis(1), &mut support::Seeded(1))
+                .await;
         assert_eq!(outcome, Err(Error::AlreadyExists));
     });
 }
@@ -474,6 +491,22 @@ fn with_a_third_device_a_failed_write_costs_nothing() {
             assert_eq!(reopened.get(&format!("k{i}")).await.expect("read"), data(i, 5000));
         }
         assert_eq!(reopened.get("large").await.expect("read"), data(77, 500_000));
+    });
+}
+
+#[test]
+fn with_too_many_devices_missing_no_segment_id_is_given_twice() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 1).await;
+        TestStore::open(&devices).await.expect("opened").put("k", b"v").await.expect("stored");
+        for survivor in &devices {
+            // Whether the log survives depends on where it lies; nothing is written either way.
+            let writes = survivor.writes();
+            if let Ok(store) = TestStore::open(std::slice::from_ref(survivor)).await {
+                assert_eq!(store.put("new", b"x").await, Err(Error::ReadOnly));
+            }
+            assert_eq!(survivor.writes(), writes);
+        }
     });
 }
 

@@ -6,9 +6,12 @@
 //! is found however late it shows.
 
 mod choose;
+mod etag;
+mod findings;
 mod model;
 mod node;
 mod round;
+mod upload;
 mod verify;
 mod worker;
 
@@ -20,6 +23,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::rng::Rng;
+pub use findings::Findings;
 use model::Slot;
 use node::{Node, NodePaths};
 use worker::Worker;
@@ -65,18 +69,14 @@ pub struct Report {
     pub in_flight_applied: u64,
     /// Objects read back and compared, over all verifications.
     pub verified: u64,
-    /// Acknowledged writes or deletes that did not survive.
-    pub losses: Vec<String>,
-    /// Objects that were a mixture, or nothing that was ever written.
-    pub torn: Vec<String>,
-    /// Anything else that should not be: a listing that disagrees, an error without a kill.
-    pub faults: Vec<String>,
+    /// What should not be.
+    pub findings: Findings,
 }
 
 impl Report {
     /// Nothing was lost, torn or otherwise wrong.
     pub fn is_clean(&self) -> bool {
-        self.losses.is_empty() && self.torn.is_empty() && self.faults.is_empty()
+        self.findings.is_clean()
     }
 }
 
@@ -93,7 +93,8 @@ impl fmt::Display for Report {
             self.in_flight, self.in_flight_applied
         )?;
         writeln!(f, "objects read back and compared: {}", self.verified)?;
-        for (name, list) in [("losses", &self.losses), ("torn", &self.torn), ("other faults", &self.faults)] {
+        let Findings { losses, torn, faults } = &self.findings;
+        for (name, list) in [("losses", losses), ("torn", torn), ("other faults", faults)] {
             writeln!(f, "{name}: {}", list.len())?;
             for what in list {
                 writeln!(f, "  {what}")?;
@@ -201,7 +202,7 @@ mod tests {
     fn a_report_with_a_loss_is_not_clean_and_shows_it() {
         let mut report = Report { rounds: 3, ..Report::default() };
         assert!(report.is_clean() && report.to_string().contains("losses: 0"));
-        report.losses.push("bucket/key: gone".into());
+        report.findings.losses.push("bucket/key: gone".into());
         assert!(!report.is_clean() && report.to_string().contains("bucket/key: gone"));
     }
 }

@@ -426,7 +426,8 @@ impl<T> Local<T> {
         let lane = self.shared.lane(self.here, to);
         if self.shared.is_closed(to) {
             self.waiting_count.set(self.waiting_count.get() - outbox.len());
-            outbox.clear();
+            // The senders still hold their tickets, so the messages must be dropped one by one.
+            outbox.drain(..).for_each(|waiting| drop(waiting.borrow_mut().take()));
             return 0;
         }
         let mut moved = self.push_waiting(lane, outbox);

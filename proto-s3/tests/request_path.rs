@@ -51,7 +51,7 @@ fn receive<'a>(
 const NESTED: &str = "PUT /b/k HTTP/1.1\r\nHost: localhost:9000\r\nContent-Encoding: aws-chunked\r\n\
     Transfer-Encoding: chunked\r\nX-Amz-Trailer: x-amz-checksum-crc32\r\nX-Amz-Decoded-Content-Length: 9\r\n\
     X-Amz-Content-SHA256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\nx-amz-sdk-checksum-algorithm: CRC32\r\n\r\n\
-    e\r\n9\r\n123456789\r\n\r\n25\r\n0\r\nx-amz-checksum-crc32:y/Q5Jg==\r\n\r\n\r\n0\r\n\r\n";
+    e\r\n9\r\n123456789\r\n\r\n24\r\n0\r\nx-amz-checksum-crc32:y/Q5Jg==\r\n\r\n\r\n0\r\n\r\n";
 
 /// The documentation's PUT example, whose payload is signed by its hash.
 const SIGNED: &str = "PUT /test%24file.text HTTP/1.1\r\nHost: examplebucket.s3.amazonaws.com\r\n\

@@ -20,7 +20,8 @@ impl AlignedBuffer {
     /// A buffer of `len` zeroes; `len` is a multiple of the block size.
     pub fn zeroed(len: usize) -> Self {
         assert!(len.is_multiple_of(BLOCK_SIZE), "{len} is not a whole number of blocks");
-        let blocks = Block::new_vec_zeroed(len / BLOCK_SIZE).expect("the allocator aborts the process when it has no memory");
+        let blocks = Block::new_vec_zeroed(len / BLOCK_SIZE)
+            .expect("the allocator aborts the process when it has no memory");
         AlignedBuffer { blocks, held: None }
     }
 

@@ -213,8 +213,11 @@ impl CatalogChange {
                 out.extend_from_slice(fixed.as_bytes());
                 out.extend_from_slice(namespace.name.as_bytes());
                 for key in &namespace.keys {
-                    let layout =
-                        WrappedKeyLayout { version: U32::new(key.version.0), nonce: key.nonce, sealed: key.sealed };
+                    let layout = WrappedKeyLayout {
+                        version: U32::new(key.version.0),
+                        nonce: key.nonce,
+                        sealed: key.sealed,
+                    };
                     out.extend_from_slice(layout.as_bytes());
                 }
             }
@@ -296,7 +299,11 @@ fn decode_namespace(cursor: &mut Cursor<'_>) -> Result<Namespace, Malformed> {
         keys: cursor
             .slice::<WrappedKeyLayout>(fixed.key_count.get() as usize, "namespace keys")?
             .iter()
-            .map(|key| WrappedKey { version: KeyVersion(key.version.get()), nonce: key.nonce, sealed: key.sealed })
+            .map(|key| WrappedKey {
+                version: KeyVersion(key.version.get()),
+                nonce: key.nonce,
+                sealed: key.sealed,
+            })
             .collect(),
     })
 }

@@ -119,7 +119,8 @@ fn page<T, U>(map: &BTreeMap<Box<[u8]>, T>, query: &PageQuery, show: impl Fn(&T)
     if max == 0 {
         return page;
     }
-    while let Some((key, value)) = map.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded)).next()
+    while let Some((key, value)) =
+        map.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded)).next()
     {
         if !key.starts_with(&query.prefix) {
             return page;
@@ -222,7 +223,10 @@ mod tests {
             assert_eq!(keys, ["a", "c"]);
             assert_eq!(prefixes, ["a/", "b/"]);
         }
-        assert_eq!(walk(&map, query("a/", "/", "", 1)), (vec!["a/".into(), "a/b".into()], vec!["a//".into()]));
+        assert_eq!(
+            walk(&map, query("a/", "/", "", 1)),
+            (vec!["a/".into(), "a/b".into()], vec!["a//".into()])
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Location {
     }
 
     /// Bytes of the record, rounded up; `None` when it is too long to be said here.
-    pub fn len(self) -> Option<usize> {
+    pub fn record_len(self) -> Option<usize> {
         let units = self.0 & 0xffff;
         (units < Self::LONG).then_some(units as usize * RECORD_ALIGN)
     }
@@ -106,8 +106,8 @@ mod tests {
         let segment = SegmentId::new(9, SegmentIndex(0xff_fff0));
         let location = Location::new(segment, 1024 * 1024 * 1024 - 64, 1000);
         assert_eq!(location.segment_index(), SegmentIndex(0xff_fff0));
-        assert_eq!((location.offset(), location.len()), ((1 << 30) - 64, Some(1024)));
-        assert_eq!(Location::new(segment, 0, 8 * 1024 * 1024).len(), None);
+        assert_eq!((location.offset(), location.record_len()), ((1 << 30) - 64, Some(1024)));
+        assert_eq!(Location::new(segment, 0, 8 * 1024 * 1024).record_len(), None);
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub(crate) struct Reservation {
 impl<D: Device> Core<D> {
     /// Reserves up to `disk_len` contiguous bytes: all of them, or at least one whole frame.
     pub(crate) async fn reserve_bulk(&self, disk_len: u64) -> Result<Reservation> {
-        let wanted = (disk_len.min(RESERVE_LEN_MAX).min(self.store.segment_size / 4) / BLOCK_SIZE as u64) as u32;
+        let wanted =
+            (disk_len.min(RESERVE_LEN_MAX).min(self.store.segment_size / 4) / BLOCK_SIZE as u64) as u32;
         // Below the whole length only whole frames make an extent.
         let wanted = if u64::from(wanted) * (BLOCK_SIZE as u64) < disk_len {
             wanted / FRAME_BLOCKS * FRAME_BLOCKS

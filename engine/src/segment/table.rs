@@ -321,8 +321,11 @@ impl SegmentTable {
 
     /// Numbers for metrics.
     pub fn counts(&self) -> TableCounts {
-        let mut counts =
-            TableCounts { free: self.free_count.load(SeqCst), reserve: self.reserve, ..TableCounts::default() };
+        let mut counts = TableCounts {
+            free: self.free_count.load(SeqCst),
+            reserve: self.reserve,
+            ..TableCounts::default()
+        };
         for entry in &self.entries {
             if entry.state.load(SeqCst) == FREE {
                 continue;
@@ -346,7 +349,9 @@ impl SegmentTable {
         }
         // The lock comes first: between leaving SEALED and returning the slots nobody may look at either.
         let mut slots = self.slots.lock().expect("no holder panics");
-        if entry.id.load(SeqCst) != id.0 || entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_err() {
+        if entry.id.load(SeqCst) != id.0
+            || entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_err()
+        {
             return false;
         }
         entry.id.store(0, SeqCst);
@@ -428,7 +433,11 @@ impl Slots {
         let (mut low, mut high) = (0, free.iter().sum::<u64>() / copies as u64);
         while low < high {
             let n = (low + high).div_ceil(2);
-            if free.iter().map(|f| n.min(*f)).sum::<u64>() >= n * copies as u64 { low = n } else { high = n - 1 }
+            if free.iter().map(|f| n.min(*f)).sum::<u64>() >= n * copies as u64 {
+                low = n
+            } else {
+                high = n - 1
+            }
         }
         (low as u32).min(self.free_indexes.len() as u32)
     }
@@ -446,7 +455,7 @@ fn newest_of_each_index(headers: &[SegmentHeader], limit: usize) -> Vec<&Segment
     }
     // A slot belongs to the newest segment that claims it: an older one whose slot was taken over is stale too.
     let mut kept: Vec<&SegmentHeader> = newest.into_iter().flatten().collect();
-    kept.sort_by(|a, b| b.id.counter().cmp(&a.id.counter()));
+    kept.sort_by_key(|header| std::cmp::Reverse(header.id.counter()));
     let mut claimed = std::collections::HashSet::new();
     kept.retain(|header| {
         let is_free = header.places.iter().all(|p| !claimed.contains(&(p.device, p.slot)));

@@ -140,7 +140,9 @@ impl<D: Device> Shard<D> {
     /// [`Error::PreconditionFailed`], or [`Error::NotFound`] when an ETag was asked for and there is no object.
     pub async fn put(&self, draft: Draft, precondition: Precondition) -> Result<()> {
         self.core.store.table.admit_data()?;
-        let Effect::Version { key, .. } = &draft.effect else { unreachable!("a put is drafted as a version") };
+        let Effect::Version { key, .. } = &draft.effect else {
+            unreachable!("a put is drafted as a version")
+        };
         let key = key.clone();
         self.check(draft.bucket, &key, precondition).await?;
         self.append_and_wait(draft).await
@@ -148,7 +150,9 @@ impl<D: Device> Shard<D> {
 
     /// Removes a key; whether it was there. Admitted also when the store is full.
     pub async fn delete(&self, draft: Draft, precondition: Precondition) -> Result<bool> {
-        let Effect::Tombstone { key } = &draft.effect else { unreachable!("a delete is drafted as a tombstone") };
+        let Effect::Tombstone { key } = &draft.effect else {
+            unreachable!("a delete is drafted as a tombstone")
+        };
         let key = key.clone();
         self.check(draft.bucket, &key, precondition).await?;
         let (current, settled) = self.state.borrow().current(draft.bucket, &key);
@@ -265,7 +269,8 @@ impl<D: Device> Shard<D> {
 
     /// After recovery: forgets the buckets that the catalog does not have.
     pub fn retain_buckets(&self, catalog: &Catalog) {
-        let dead: Vec<BucketId> = self.state.borrow().bucket_ids().filter(|id| !catalog.has_bucket(*id)).collect();
+        let dead: Vec<BucketId> =
+            self.state.borrow().bucket_ids().filter(|id| !catalog.has_bucket(*id)).collect();
         for bucket in dead {
             self.state.borrow_mut().drop_bucket(&self.core.store.table, bucket);
         }
@@ -291,7 +296,12 @@ impl<D: Device> Shard<D> {
     }
 
     /// Makes a namespace with a fresh key, without which nothing can be stored.
-    pub async fn create_namespace(&self, id: NamespaceId, name: &str, seal_kind: SealKind) -> Result<Arc<Catalog>> {
+    pub async fn create_namespace(
+        &self,
+        id: NamespaceId,
+        name: &str,
+        seal_kind: SealKind,
+    ) -> Result<Arc<Catalog>> {
         let namespace = self.core.create_namespace(id, name, seal_kind);
         self.change_catalog(vec![CatalogChange::PutNamespace(namespace)]).await
     }
@@ -342,9 +352,9 @@ impl<D: Device> Shard<D> {
         self.state.borrow().check_open(bucket)?;
         let (current, settled) = self.state.borrow().current(bucket, key);
         let verdict = match (precondition, current) {
-            (Precondition::None, _)
-            | (Precondition::Absent, None)
-            | (Precondition::Present, Some(_)) => return Ok(()),
+            (Precondition::None, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => {
+                return Ok(());
+            }
             (Precondition::ETag(wanted), Some(etag)) if wanted == etag => return Ok(()),
             (Precondition::Absent | Precondition::ETag(_), Some(_)) => Error::PreconditionFailed,
             (Precondition::Present | Precondition::ETag(_), None) => Error::NotFound,
@@ -401,7 +411,8 @@ impl<D: Device> Core<D> {
 
     /// How new data of that namespace is sealed.
     pub fn sealing(&self, catalog: &Catalog, namespace: NamespaceId) -> Result<Sealing> {
-        let namespace = catalog.namespaces.get(&namespace).ok_or(Error::Key { what: "data of an unknown namespace" })?;
+        let namespace =
+            catalog.namespaces.get(&namespace).ok_or(Error::Key { what: "data of an unknown namespace" })?;
         Ok(Sealing::from(namespace.as_ref()))
     }
 }

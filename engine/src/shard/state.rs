@@ -27,7 +27,7 @@ pub(crate) struct State {
     /// Buckets that take no more changes.
     closed: HashSet<BucketId>,
     /// Keys with queued changes: the last of them, and the ETag that it leaves.
-    pending: HashMap<(BucketId, Box<[u8]>), (Lsn, Option<ETag>)>,
+    pending: HashMap<(BucketId, Box<[u8]>), PendingKey>,
     /// Queued changes of each bucket.
     pending_counts: HashMap<BucketId, usize>,
     pending_count: usize,
@@ -39,6 +39,9 @@ pub(crate) struct State {
     pub(super) names_in_making: HashSet<String>,
     last_reserved_bucket: BucketId,
 }
+
+/// The last queued change of a key, and the ETag that it leaves.
+type PendingKey = (Lsn, Option<ETag>);
 
 #[derive(Default)]
 struct BucketState {
@@ -235,7 +238,13 @@ impl State {
         sub_extents(table, &old.extents);
     }
 
-    fn begin_upload(&mut self, table: &SegmentTable, bucket: BucketId, body: &UploadBody, place: &RecordPlace) {
+    fn begin_upload(
+        &mut self,
+        table: &SegmentTable,
+        bucket: BucketId,
+        body: &UploadBody,
+        place: &RecordPlace,
+    ) {
         add_record(table, place.segment, place.len);
         let of = self.buckets.entry(bucket).or_default();
         of.usage.uploads += 1;
@@ -350,7 +359,8 @@ impl State {
     ) -> Result<()> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
-        let is_current = |part: &ChosenPart| upload.parts.get(&part.number).is_some_and(|p| p.lsn == part.lsn);
+        let is_current =
+            |part: &ChosenPart| upload.parts.get(&part.number).is_some_and(|p| p.lsn == part.lsn);
         if chosen.iter().all(is_current) { Ok(()) } else { Err(Error::Conflict) }
     }
 
@@ -456,7 +466,9 @@ impl BucketState {
         let mut page = UploadPage::default();
         let max = query.max.min(PAGE_MAX);
         let mut from = match query.after_upload {
-            Some(id) if !query.after_key.is_empty() => Bound::Excluded((Box::from(query.after_key.as_slice()), id)),
+            Some(id) if !query.after_key.is_empty() => {
+                Bound::Excluded((Box::from(query.after_key.as_slice()), id))
+            }
             _ if query.after_key.is_empty() => Bound::Unbounded,
             // All uploads of that key are passed over.
             _ => Bound::Excluded((Box::from(query.after_key.as_slice()), UploadId([0xff; 16]))),
@@ -551,7 +563,11 @@ fn pins(table: &Arc<SegmentTable>, extents: &[Extent]) -> Result<Vec<SegmentPin>
     segments
         .into_iter()
         .map(|segment| {
-            let gone = Error::Corrupt { segment, offset: BLOCK_SIZE as u64, what: "a live object's segment is gone" };
+            let gone = Error::Corrupt {
+                segment,
+                offset: BLOCK_SIZE as u64,
+                what: "a live object's segment is gone",
+            };
             table.pin(segment).ok_or(gone)
         })
         .collect()

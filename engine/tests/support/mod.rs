@@ -13,8 +13,8 @@ use engine::format::record::SealKind;
 use engine::format::superblock::Tier;
 use engine::ids::{BucketId, NamespaceId, ShardId, UnixMillis, UploadId, UserId};
 use engine::{
-    Catalog, ChosenPart, Content, Core, Device, Error, FormatOptions, Layout, NewPart, NewVersion, ObjectWriter,
-    Precondition, Result, Shard, Store, Version,
+    Catalog, ChosenPart, Content, Core, Device, Error, FormatOptions, Layout, NewPart, NewVersion,
+    ObjectWriter, Precondition, Result, Shard, Store, Version,
 };
 
 /// The namespace of all tests.
@@ -236,7 +236,8 @@ impl TestStore {
 
     pub fn new_version(&self, key: &str, bytes: &[u8]) -> NewVersion {
         let pairs = vec![(b"content-type".to_vec(), b"text/plain".to_vec())];
-        let meta = VersionMeta { etag: etag(bytes), modified: UnixMillis(5), pairs, ..VersionMeta::default() };
+        let meta =
+            VersionMeta { etag: etag(bytes), modified: UnixMillis(5), pairs, ..VersionMeta::default() };
         NewVersion { bucket: self.bucket(), key: key.into(), meta }
     }
 
@@ -259,13 +260,15 @@ impl TestStore {
     }
 
     pub async fn delete(&self, key: &str) -> Result<bool> {
-        let draft = self.core.draft_tombstone(&self.sealing(), self.bucket(), key.as_bytes(), UnixMillis(6))?;
+        let draft =
+            self.core.draft_tombstone(&self.sealing(), self.bucket(), key.as_bytes(), UnixMillis(6))?;
         self.home().delete(draft, Precondition::None).await
     }
 
     pub async fn create_upload(&self, key: &str) -> Result<UploadId> {
         let upload_id = self.core.new_upload_id(UnixMillis(7));
-        let upload = UploadBody { upload_id, key: key.into(), initiated: UnixMillis(7), ..UploadBody::default() };
+        let upload =
+            UploadBody { upload_id, key: key.into(), initiated: UnixMillis(7), ..UploadBody::default() };
         self.home().create_upload(self.core.draft_upload(&self.sealing(), self.bucket(), upload)?).await?;
         Ok(upload_id)
     }
@@ -280,8 +283,11 @@ impl TestStore {
 
     pub async fn complete(&self, key: &str, upload_id: UploadId) -> Result<()> {
         let view = self.home().upload(self.bucket(), key.as_bytes(), upload_id)?;
-        let chosen: Vec<ChosenPart> =
-            view.parts.iter().map(|(lsn, part)| ChosenPart { number: part.summary.number, lsn: *lsn }).collect();
+        let chosen: Vec<ChosenPart> = view
+            .parts
+            .iter()
+            .map(|(lsn, part)| ChosenPart { number: part.summary.number, lsn: *lsn })
+            .collect();
         let pieces = view.parts.iter().flat_map(|(_, part)| part.pieces.clone()).collect();
         let mut new = self.new_version(key, b"");
         new.meta.upload_id = upload_id;

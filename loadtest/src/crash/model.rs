@@ -83,10 +83,10 @@ impl Slot {
         self.pending = Some(state);
     }
 
-    /// It was acknowledged; `etag` is what the server called the object.
+    /// It was acknowledged; `etag` is what the server called the object, and is believed if we can't tell.
     pub fn acknowledge(&mut self, etag: Option<&str>) {
         let state = self.pending.take().expect("something was begun");
-        self.settled = state.map(|version| Version { etag: etag.map(str::to_owned).or(version.etag), ..version });
+        self.settled = state.map(|version| Version { etag: version.etag.or_else(|| etag.map(str::to_owned)), ..version });
     }
 
     /// It was refused, so nothing has changed.

@@ -238,11 +238,23 @@ mod tests {
         let local = local(directory.path(), &["localhost"]);
         let now = Timestamp::now();
         local.ensure(now).expect("made");
-        for lost in ["certificate-key.pem", "certificate.pem", "ca.pem", "ca-key.pem"] {
+        for lost in ["certificate-key.pem", "certificate.pem", "ca.pem"] {
             fs::remove_file(directory.path().join(lost)).expect("there");
             assert!(local.ensure(now).expect("mended"), "{lost}");
             assert!(!local.ensure(now).expect("kept"), "{lost}");
         }
+    }
+
+    #[test]
+    fn a_lost_ca_key_leaves_the_certificate_in_use_until_its_renewal() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let local = local(directory.path(), &["localhost"]);
+        let now = Timestamp::now();
+        local.ensure(now).expect("made");
+        fs::remove_file(directory.path().join("ca-key.pem")).expect("there");
+        assert!(!local.ensure(now).expect("kept"));
+        assert!(local.ensure(now + hours(24 * 390)).expect("renewed"));
+        assert!(local.is_fitting(now), "by a new CA");
     }
 
     #[test]

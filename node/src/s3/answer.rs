@@ -1,0 +1,94 @@
+//! What a request is answered with, on its way out.
+
+use std::io;
+
+use engine::device::UringDevice;
+use engine::{Chunk, ObjectReader};
+use proto_s3::http::Response;
+
+use super::body::TRANSFER_LEN;
+use super::error::Outcome;
+use super::object_meta::StoredObject;
+use crate::budget::Permit;
+use crate::service::S3Service;
+use crate::stream::Stream;
+
+/// What a request is answered with.
+pub(super) enum Answer {
+    /// A head and what goes with it.
+    Whole(Response),
+    /// A head, and bytes of an object.
+    Object {
+        /// The head.
+        response: Response,
+        /// The bytes, as many as the head says.
+        body: Box<ObjectBody>,
+    },
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Answer::Whole(response)
+    }
+}
+
+/// Bytes of an object, the first of them at hand.
+pub(super) struct ObjectBody {
+    /// Holds inline bytes, and keeps the segments of the others.
+    stored: StoredObject,
+    source: Source,
+    _permit: Permit,
+}
+
+enum Source {
+    /// Within the record.
+    Inline { first: usize, len: usize },
+    /// In frames; the first are read.
+    Frames { chunk: Option<Chunk>, reader: ObjectReader<UringDevice> },
+}
+
+/// Why a body was not sent to its end.
+pub(super) enum Interruption {
+    /// The client is gone.
+    Peer(io::Error),
+    /// The rest cannot be read.
+    Store(engine::Error),
+}
+
+impl ObjectBody {
+    /// Begins to read `len` bytes from `first` on, which the object has: nothing is promised to the client before they verify.
+    pub(super) async fn open(service: &S3Service, stored: StoredObject, first: u64, len: u64) -> Outcome<Self> {
+        let permit = service.budget().take(len.min(TRANSFER_LEN)).await;
+        let source = if stored.version.inline().is_some() {
+            // What is inline fits into memory.
+            Source::Inline { first: first as usize, len: len as usize }
+        } else {
+            let mut reader = stored.version.reader(service.core(), first..first + len);
+            Source::Frames { chunk: reader.next().await?, reader }
+        };
+        Ok(ObjectBody { stored, source, _permit: permit })
+    }
+
+    /// Sends them behind what the stream has buffered.
+    pub(super) async fn send(mut self, stream: &mut Stream) -> Result<(), Interruption> {
+        match &mut self.source {
+            Source::Inline { first, len } => {
+                let bytes = self.stored.version.inline().unwrap_or_default();
+                stream.write_all(&bytes[*first..*first + *len]).await.map_err(Interruption::Peer)
+            }
+            Source::Frames { chunk, reader } => {
+                let mut next = chunk.take();
+                while let Some(chunk) = next {
+                    for slice in chunk.slices() {
+                        stream.buffer(slice).map_err(Interruption::Peer)?;
+                    }
+                    stream.write_all(&[]).await.map_err(Interruption::Peer)?;
+                    drop(chunk);
+                    next = reader.next().await.map_err(Interruption::Store)?;
+                }
+                // A range of nothing leaves the head.
+                stream.write_all(&[]).await.map_err(Interruption::Peer)
+            }
+        }
+    }
+}

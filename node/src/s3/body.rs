@@ -1,0 +1,196 @@
+//! The body of a request, from wire bytes to where its operation wants it: an object's writer, or a document in memory.
+//!
+//! ```text
+//!  stream ─> decoder (framing, aws-chunked, signatures) ─> hasher ─> writer or document
+//! ```
+//! Bytes go through as they arrive and count only after the end: framing, signatures, SHA-256 and all stated digests are verified before anything
+//! is made of them. `100 Continue` is sent when the operation begins to read, that is when nothing in the head speaks against it.
+
+use std::io;
+
+use engine::crypto::Sealing;
+use engine::{Content, Layout, ObjectWriter};
+use proto_s3::http::{CONTINUE, Framing, RequestHead, expects_continue, framing};
+use proto_s3::sigv4::PayloadAuth;
+use proto_s3::{Algorithm, BodyDecoder, BodyDigests, BodyHasher, BodyKind, ChecksumRequest, Code, Error, Limits, Trailers};
+
+use super::error::Outcome;
+use crate::service::S3Service;
+use crate::stream::{Patience, Stream};
+
+/// An unread body up to this length is read and dropped so that the connection can go on; a longer one ends it.
+const DRAIN_LEN_MAX: u64 = 256 * 1024;
+
+/// Bytes that an upload or a download holds in memory: buffers of the stream, of a frame run, and of writes or reads in flight.
+pub(super) const TRANSFER_LEN: u64 = 1024 * 1024;
+
+/// What is on its way behind the head of a request.
+pub(super) struct Incoming {
+    /// Bytes of the wire that are still to come; `None` while only the chunked coding can tell.
+    wire_left: Option<u64>,
+    /// The client waits for `100 Continue`.
+    is_awaiting_continue: bool,
+    /// Decodes it, when the operation takes a body.
+    decoder: Option<BodyDecoder>,
+}
+
+impl Incoming {
+    /// What the head announces.
+    pub(super) fn announced_by(head: &RequestHead) -> Self {
+        let wire_left = match framing(head) {
+            Ok(Framing::None) => Some(0),
+            Ok(Framing::Length(len)) => Some(len),
+            Ok(Framing::Chunked) | Err(_) => None,
+        };
+        let is_awaiting_continue = expects_continue(head) && wire_left != Some(0);
+        Incoming { wire_left, is_awaiting_continue, decoder: None }
+    }
+
+    /// Gets ready to decode it for an operation that takes such a body.
+    pub(super) fn expect(
+        &mut self,
+        kind: BodyKind,
+        head: &RequestHead,
+        payload: &PayloadAuth,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        match kind {
+            BodyKind::None => return Ok(()),
+            BodyKind::Data => self.decoder = Some(BodyDecoder::new(head, payload, limits)?),
+            BodyKind::Document { len_max } => {
+                // CreateBucket is a PUT whose document may be absent, and then so may its length.
+                if self.wire_left == Some(0) && framing(head)? == Framing::None {
+                    return Ok(());
+                }
+                let decoder = BodyDecoder::new(head, payload, limits)?;
+                if decoder.payload_len() > len_max as u64 {
+                    return Err(Error::new(Code::MaxMessageLengthExceeded)
+                        .detail("MaxMessageLengthBytes", len_max.to_string()));
+                }
+                self.decoder = Some(decoder);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is left of it can be dropped, and the connection go on.
+    pub(super) fn is_droppable(&self) -> bool {
+        let is_short = self.wire_left.is_some_and(|left| left <= DRAIN_LEN_MAX);
+        is_short && (!self.is_awaiting_continue || self.wire_left == Some(0))
+    }
+
+    /// Reads what is left and drops it.
+    pub(super) async fn drop_rest(&mut self, stream: &mut Stream) -> io::Result<()> {
+        stream.allow(Patience::Body);
+        while let Some(left) = self.wire_left.filter(|left| *left > 0) {
+            if stream.plaintext().is_empty() && stream.fill().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let count = stream.plaintext().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            stream.consume(count);
+            self.wire_left = Some(left - count as u64);
+        }
+        Ok(())
+    }
+}
+
+/// The body of a request, ready to be read once.
+pub(super) struct Body<'a> {
+    /// Where it comes from.
+    pub(super) stream: &'a mut Stream,
+    /// How it comes.
+    pub(super) incoming: &'a mut Incoming,
+}
+
+/// An object's or part's bytes, stored but not committed, and what they add up to.
+pub(super) struct Taken {
+    /// The bytes.
+    pub(super) content: Content,
+    /// Their digests, compared with all that was stated.
+    pub(super) digests: BodyDigests,
+}
+
+impl Body<'_> {
+    /// Length of the payload.
+    pub(super) fn payload_len(&self) -> u64 {
+        self.incoming.decoder.as_ref().map_or(0, BodyDecoder::payload_len)
+    }
+
+    /// Stores the payload. What was stated about it has been verified; a failure leaves nothing.
+    pub(super) async fn into_content(
+        mut self,
+        service: &S3Service,
+        sealing: &Sealing,
+        layout: Layout,
+        algorithm: Algorithm,
+        stated: &ChecksumRequest,
+    ) -> Outcome<Taken> {
+        let len = self.payload_len();
+        let mut writer = ObjectWriter::new(service.core().clone(), sealing, len, layout)?;
+        let _permit = service.budget().take(len.min(TRANSFER_LEN)).await;
+        let mut hasher = BodyHasher::new(Some(algorithm));
+        let trailers = self
+            .read(async |payload| {
+                hasher.update(payload);
+                Ok(writer.write(payload).await?)
+            })
+            .await?;
+        let digests = hasher.finish();
+        stated.verify(&digests, &trailers)?;
+        Ok(Taken { content: writer.finish().await?, digests })
+    }
+
+    /// Collects the payload, whose length has been checked against the operation's limit.
+    pub(super) async fn into_document(mut self, service: &S3Service, stated: &ChecksumRequest) -> Outcome<Vec<u8>> {
+        let len = self.payload_len();
+        let _permit = service.budget().take(len).await;
+        // It grows with what arrives: an announced length is not memory yet.
+        let mut document = Vec::new();
+        let mut hasher = BodyHasher::new(stated.algorithm());
+        let trailers = self
+            .read(async |payload| {
+                hasher.update(payload);
+                document.extend_from_slice(payload);
+                Ok(())
+            })
+            .await?;
+        stated.verify(&hasher.finish(), &trailers)?;
+        Ok(document)
+    }
+
+    /// Gives the payload to `take`, piece by piece as it comes, to its verified end.
+    async fn read(&mut self, mut take: impl AsyncFnMut(&[u8]) -> Outcome<()>) -> Outcome<Trailers> {
+        let Some(decoder) = &mut self.incoming.decoder else { return Ok(Trailers::default()) };
+        self.stream.allow(Patience::Body);
+        while !decoder.is_done() {
+            if self.stream.plaintext().is_empty() {
+                if std::mem::take(&mut self.incoming.is_awaiting_continue) {
+                    self.stream.write_all(CONTINUE).await.map_err(|error| broken_off(&error))?;
+                }
+                match self.stream.fill().await {
+                    Ok(0) => return Err(Code::IncompleteBody.into()),
+                    Ok(_) => {}
+                    Err(error) => return Err(broken_off(&error).into()),
+                }
+            }
+            let decoded = decoder.decode(self.stream.plaintext())?;
+            take(&self.stream.plaintext()[decoded.payload.clone()]).await?;
+            self.stream.consume(decoded.consumed);
+            self.incoming.wire_left = match self.incoming.wire_left {
+                Some(left) => Some(left - decoded.consumed as u64),
+                None => decoded.is_done.then_some(0),
+            };
+        }
+        self.incoming.is_awaiting_continue = false;
+        Ok(decoder.finish()?)
+    }
+}
+
+/// What a body is refused with that stopped coming.
+fn broken_off(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Error::new(Code::RequestTimeout),
+        // Whoever broke the connection won't read this.
+        _ => Error::new(Code::IncompleteBody),
+    }
+}

@@ -1,0 +1,113 @@
+//! One authenticated request while it is served: who asks, and what the node knows at that moment.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::crypto::Sealing;
+use engine::format::catalog::{Bucket, User};
+use engine::format::record::SealKind;
+use engine::ids::{UnixMillis, UploadId};
+use engine::{Catalog, Error as EngineError};
+use proto_s3::condition::WriteCondition;
+use proto_s3::http::RequestHead;
+use proto_s3::op::{Encryption, Owner};
+use proto_s3::{Code, Error, Limits};
+
+use super::error::{Outcome, Refusal, no_such_bucket, no_such_key, no_such_upload};
+use super::object_meta::{self, StoredObject};
+use crate::service::S3Service;
+use crate::storage::EngineShard;
+
+/// A request of a known user.
+pub(super) struct Exchange {
+    /// The core's service.
+    pub(super) service: Rc<S3Service>,
+    /// The catalog when the request began.
+    pub(super) catalog: Arc<Catalog>,
+    /// Who asks.
+    pub(super) user: Arc<User>,
+    /// The head of the request.
+    pub(super) head: RequestHead,
+    /// When it began.
+    pub(super) now: UnixMillis,
+    /// Whether it came over TLS.
+    pub(super) is_tls: bool,
+}
+
+impl Exchange {
+    /// The limits of the node.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.service.config.limits
+    }
+
+    /// The bucket, if it is the user's.
+    pub(super) fn bucket(&self, name: &str) -> Result<Arc<Bucket>, Error> {
+        let bucket = self.catalog.buckets.get(name).ok_or_else(|| no_such_bucket(name))?;
+        if bucket.owner != self.user.id {
+            return Err(Code::AccessDenied.into());
+        }
+        Ok(bucket.clone())
+    }
+
+    /// The user, as documents name it.
+    pub(super) fn owner(&self) -> Owner {
+        object_meta::owner(&self.user)
+    }
+
+    /// How new data of a bucket is sealed.
+    pub(super) fn sealing(&self, bucket: &Bucket) -> Outcome<Sealing> {
+        Ok(self.service.core().sealing(&self.catalog, bucket.namespace)?)
+    }
+
+    /// Whether objects of a bucket are encrypted at rest.
+    pub(super) fn encryption(&self, bucket: &Bucket) -> Encryption {
+        match self.catalog.namespaces.get(&bucket.namespace).map(|namespace| namespace.seal_kind) {
+            Some(SealKind::Aes256Gcm) => Encryption::Aes256,
+            Some(SealKind::Checksum) | None => Encryption::None,
+        }
+    }
+
+    /// Asks the home shard of a bucket.
+    pub(super) async fn at_home<R, F, Fut>(&self, bucket: &Bucket, ask: F) -> Outcome<engine::Result<R>>
+    where
+        R: Send + 'static,
+        F: FnOnce(Rc<EngineShard>) -> Fut + Send + 'static,
+        Fut: Future<Output = engine::Result<R>> + 'static,
+    {
+        Ok(self.service.on_shard(bucket.home, ask).await?)
+    }
+
+    /// An object as it is now. `NoSuchKey` when there is none.
+    pub(super) async fn object(&self, bucket: &Bucket, key: &str) -> Outcome<StoredObject> {
+        let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
+        let lookup = match self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await? {
+            Err(EngineError::NotFound) => return Err(no_such_key(key).into()),
+            other => other?,
+        };
+        let version = self.service.core().read_version(lookup, bucket.id, key.as_bytes()).await?;
+        let version = version.ok_or_else(|| no_such_key(key))?;
+        Ok(StoredObject::new(version, self.encryption(bucket)))
+    }
+
+    /// Refuses a conditional write that cannot succeed as things are, before its body is taken in. The home shard decides again, for good, when
+    /// the write is made.
+    pub(super) async fn check_early(&self, bucket: &Bucket, key: &str, condition: WriteCondition) -> Outcome<()> {
+        if condition == WriteCondition::None {
+            return Ok(());
+        }
+        let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
+        let found = self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted).map(|_| ()) }).await?;
+        match (found, condition) {
+            (Ok(()), WriteCondition::Absent) => {
+                Err(Refusal::of_write(EngineError::PreconditionFailed, condition, key))
+            }
+            (Ok(()), _) | (Err(EngineError::NotFound), WriteCondition::Absent) => Ok(()),
+            (Err(error), _) => Err(Refusal::of_write(error, condition, key)),
+        }
+    }
+}
+
+/// The upload of that name. `NoSuchUpload` when it is none of ours.
+pub(super) fn upload_id(text: &str) -> Result<UploadId, Error> {
+    UploadId::parse(text).filter(|id| *id != UploadId::NONE).ok_or_else(|| no_such_upload(text))
+}
