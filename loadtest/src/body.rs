@@ -60,16 +60,21 @@ impl Body {
         Self { seed, key_hash: hash(key), generation, len }
     }
 
-    /// Which write to `key` these first bytes claim to belong to, if their header is sound.
-    pub fn identify(seed: u64, key: &str, first: &[u8]) -> Option<Self> {
+    /// Which write of the run these first bytes claim to belong to, if their header is sound.
+    pub fn identify(seed: u64, first: &[u8]) -> Option<Self> {
         let word = |index: usize| {
             let bytes = first.get(index * 8..index * 8 + 8)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
-        let body = Self::new(seed, key, word(0)?, word(1)?);
+        let body = Self { seed, generation: word(0)?, len: word(1)?, key_hash: word(3)? };
         let mut header = [0; HEADER_LEN];
         body.header(&mut header);
         (first.get(..HEADER_LEN)? == header).then_some(body)
+    }
+
+    /// Whether it was written to this key, rather than copied there.
+    pub fn names(&self, key: &str) -> bool {
+        self.key_hash == hash(key)
     }
 
     /// Counts the writes to a key.
@@ -141,10 +146,9 @@ impl Payload for Body {
         let lead_count = if skip == 0 { 0 } else { (8 - skip).min(out.len()) };
         let (lead, rest) = out.split_at_mut(lead_count);
         lead.copy_from_slice(&stream_word(offset / 8)[skip..skip + lead_count]);
-        let mut index = (offset + lead_count as u64) / 8;
-        for slot in rest.chunks_mut(8) {
+        let first = (offset + lead_count as u64) / 8;
+        for (index, slot) in (first..).zip(rest.chunks_mut(8)) {
             slot.copy_from_slice(&stream_word(index)[..slot.len()]);
-            index += 1;
         }
     }
 }
@@ -200,10 +204,10 @@ mod tests {
     #[test]
     fn a_body_names_its_write() {
         let body = Body::new(1, "key", 7, 100);
-        assert_eq!(Body::identify(1, "key", &bytes(&body)), Some(body));
-        assert_eq!(Body::identify(1, "other", &bytes(&body)), None);
-        assert_eq!(Body::identify(2, "key", &bytes(&body)), None);
-        assert_eq!(Body::identify(1, "key", &bytes(&body)[..HEADER_LEN - 1]), None);
+        assert_eq!(Body::identify(1, &bytes(&body)), Some(body));
+        assert!(body.names("key") && !body.names("other"));
+        assert_eq!(Body::identify(2, &bytes(&body)), None, "another run's");
+        assert_eq!(Body::identify(1, &bytes(&body)[..HEADER_LEN - 1]), None, "too short");
     }
 
     #[test]

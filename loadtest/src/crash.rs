@@ -109,9 +109,8 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Report> {
     let paths = prepare(plan)?;
     let rng = Rng::new(plan.seed);
     let mut report = Report::default();
-    let mut workers: Vec<Worker> = (0..THREAD_COUNT)
-        .map(|thread| Worker::new(plan.seed, rng.fork(1 + thread), slots(thread)))
-        .collect();
+    let mut workers: Vec<Worker> =
+        (0..THREAD_COUNT).map(|thread| Worker::new(plan.seed, rng.fork(1 + thread), slots(thread))).collect();
     let mut kill_rng = rng.fork(0);
     let mut node = Node::start(&paths, Duration::from_secs(120))?;
     node.client().create_buckets(&BUCKETS)?;
@@ -194,7 +193,8 @@ mod tests {
     #[test]
     fn no_two_threads_own_the_same_key() {
         let all: Vec<Slot> = (0..THREAD_COUNT).flat_map(slots).collect();
-        let distinct: BTreeSet<(&str, &str)> = all.iter().map(|slot| (slot.bucket, slot.key.as_str())).collect();
+        let distinct: BTreeSet<(&str, &str)> =
+            all.iter().map(|slot| (slot.bucket, slot.key.as_str())).collect();
         assert_eq!(distinct.len() as u64, THREAD_COUNT * KEYS_PER_THREAD);
     }
 

@@ -103,8 +103,7 @@ pub fn run(plan: &Plan, progress: &mut dyn io::Write) -> Result<Report, Error> {
     };
     if plan.operation != Operation::Put {
         writeln!(progress, "storing {} objects of {} bytes", plan.key_count, plan.object_len)?;
-        let filled = on_threads(&shared, Worker::fill);
-        if let Some(failure) = filled.first_failure {
+        if let Some(failure) = on_threads(&shared, Worker::fill).first_failure {
             return Err(Error::Protocol(format!("could not store the objects to read: {failure}")));
         }
     }
@@ -117,7 +116,7 @@ pub fn run(plan: &Plan, progress: &mut dyn io::Write) -> Result<Report, Error> {
     Ok(Report::new(plan, start.elapsed(), &tally))
 }
 
-fn on_threads(shared: &Shared<'_>, work: fn(&mut Worker<'_>)) -> Tally {
+fn on_threads<'a>(shared: &'a Shared<'a>, work: fn(&mut Worker<'a>)) -> Tally {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..shared.plan.thread_count)
             .map(|index| {

@@ -174,7 +174,9 @@ fn run(arguments: RunArguments) -> io::Result<ExitCode> {
 fn load_plan(arguments: &RunArguments) -> io::Result<load::Plan> {
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
     if arguments.size.0 < HEADER_LEN as u64 {
-        return Err(invalid(format!("--size: a body that says what it is takes {HEADER_LEN} bytes at least")));
+        return Err(invalid(format!(
+            "--size: a body that says what it is takes {HEADER_LEN} bytes at least"
+        )));
     }
     if arguments.keys < arguments.threads {
         return Err(invalid("--keys: each thread needs a key of its own".into()));
@@ -227,8 +229,8 @@ fn run_crash(arguments: CrashArguments) -> io::Result<ExitCode> {
     let mut out = io::stdout();
     writeln!(out, "seed {seed}, data in {}", plan.dir.display())?;
     let kept = format!("seed {seed}; the data is kept in {}", plan.dir.display());
-    let report =
-        crash::run(&plan, &mut out).map_err(|error| io::Error::new(error.kind(), format!("{error}\n{kept}")))?;
+    let report = crash::run(&plan, &mut out)
+        .map_err(|error| io::Error::new(error.kind(), format!("{error}\n{kept}")))?;
     write!(out, "{report}")?;
     if !report.is_clean() {
         writeln!(out, "FAILED: {kept}")?;

@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod boot;
+pub mod budget;
 pub mod certificates;
 pub mod cli;
 pub mod config;
@@ -24,8 +25,11 @@ pub mod listener;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;
+pub mod s3;
 pub mod server;
+pub mod service;
 pub mod signals;
+pub mod storage;
 pub mod stream;
 
 pub use config::Config;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use engine::Catalog;
 use engine::ids::{ShardId, UnixMillis};
 use engine::metrics::Counters;
+use proto_s3::sigv4::Authenticator;
 
 use crate::budget::Budget;
 use crate::config::Config;
@@ -57,6 +58,7 @@ pub struct S3Service {
     here: CoreId,
     catalog: RefCell<Arc<Catalog>>,
     budget: Rc<Budget>,
+    authenticator: RefCell<Authenticator>,
 }
 
 impl S3Service {
@@ -81,6 +83,7 @@ impl S3Service {
             here: context.core,
             catalog,
             budget: Budget::new(bytes_in_flight_max),
+            authenticator: RefCell::default(),
         }))
     }
 
@@ -102,6 +105,11 @@ impl S3Service {
     /// Admission by bytes in flight.
     pub fn budget(&self) -> &Rc<Budget> {
         &self.budget
+    }
+
+    /// Verifies signatures, with keys and buffers that serve all requests of this core.
+    pub fn authenticator(&self) -> &RefCell<Authenticator> {
+        &self.authenticator
     }
 
     /// The wall clock.

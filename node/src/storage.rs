@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::crypto::{MasterKey, SystemRandom};
-use engine::device::{DeviceFile, UringDevice};
+use engine::device::{AlignedBuffer, DeviceFile, UringDevice};
 use engine::format::catalog::{AccessKey, CatalogChange, User};
 use engine::format::record::SealKind;
 use engine::format::superblock::Tier;
@@ -36,6 +36,9 @@ pub type EngineCore = engine::Core<UringDevice>;
 
 /// A shard on the io_uring device.
 pub type EngineShard = engine::Shard<UringDevice>;
+
+/// How much of a device must be zeroes for it to be formatted without being asked.
+const BLANK_LEN: u64 = 1 << 20;
 
 /// The namespace of a first start.
 const FIRST_NAMESPACE: NamespaceId = NamespaceId(1);
@@ -92,12 +95,10 @@ pub enum StorageError {
         /// Its tier.
         tier: String,
     },
-    /// Some of a new store's devices carry data and others don't exist.
-    Mixed {
-        /// One that carries a store.
-        present: PathBuf,
-        /// One that is missing.
-        missing: PathBuf,
+    /// A device without a store carries something else.
+    NotBlank {
+        /// The device.
+        path: PathBuf,
     },
     /// The system refuses something.
     System {
@@ -120,12 +121,11 @@ impl fmt::Display for StorageError {
                 "{}: tier {tier:?} is unknown; use \"nvme\", \"ssd\" or \"hdd\" (or \"default\", which is \"nvme\")",
                 path.display()
             ),
-            StorageError::Mixed { present, missing } => write!(
+            StorageError::NotBlank { path } => write!(
                 f,
-                "{} carries a store, and {} is not there: bring the missing device back, or take it out of the \
-                 configuration to read what the others hold",
-                present.display(),
-                missing.display()
+                "{} carries data that is no store of ours, and is left alone; if nobody needs it, blank it (`blkdiscard`, or \
+                 `wipefs --all` and `dd if=/dev/zero bs=1M count=1`) and start again",
+                path.display()
             ),
             StorageError::System { step, source } => write!(f, "cannot {step}: {source}"),
             StorageError::OtherCore => f.write_str("another core could not open the store; its message says why"),
@@ -322,6 +322,11 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
         let usable = present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
         return Ok(usable.map(|(_, device)| device).collect());
     }
+    for (plan, device) in present.iter().zip(&opened) {
+        if !runtime.block_on(is_blank(device))? {
+            return Err(StorageError::NotBlank { path: plan.path.clone() });
+        }
+    }
     let created = create_files(&missing)?;
     let mut in_order = Vec::new();
     let (mut opened, mut created_files) = (opened.into_iter(), created.iter());
@@ -375,6 +380,18 @@ fn attach(device: &DeviceFile) -> Result<UringDevice, StorageError> {
 async fn carries_store(device: &DeviceFile) -> Result<bool, StorageError> {
     let handle = attach(device)?;
     Store::is_present(&handle).await.map_err(|source| StorageError::Engine { step: "read a superblock", source })
+}
+
+/// Whether the beginning of a device, where every file system and partition table has its mark, is zeroes.
+async fn is_blank(device: &DeviceFile) -> Result<bool, StorageError> {
+    let handle = attach(device)?;
+    let len = device.capacity().min(BLANK_LEN) as usize;
+    let (result, bytes) = engine::Device::read(&handle, AlignedBuffer::zeroed(len), 0).await;
+    result.map_err(|failure| StorageError::System {
+        step: "read the beginning of a device",
+        source: std::io::Error::from_raw_os_error(failure.errno),
+    })?;
+    Ok(bytes.iter().all(|byte| *byte == 0))
 }
 
 /// Makes the files under temporary names: (file, temporary name, name).

@@ -225,6 +225,11 @@ impl<D: Device> Shard<D> {
         self.state.borrow().upload(&self.core.store.table, bucket, key, upload)
     }
 
+    /// What an upload was created with.
+    pub fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
+        self.state.borrow().upload_body(bucket, key, upload)
+    }
+
     /// A page of a bucket's uploads.
     pub fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> Result<UploadPage> {
         self.state.borrow().upload_page(bucket, query)

@@ -434,6 +434,11 @@ impl State {
         })
     }
 
+    pub(super) fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
+        self.check_upload(bucket, key, upload)?;
+        Ok(self.upload_ref(bucket, key, upload)?.body.clone())
+    }
+
     pub(super) fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> Result<UploadPage> {
         self.check_open(bucket)?;
         Ok(self.buckets.get(&bucket).map_or_else(UploadPage::default, |of| of.upload_page(query)))

@@ -13,16 +13,39 @@ pub(super) const PART_LEN: u64 = 5 * 1024 * 1024;
 /// One thing to do. Slots are named by their index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    Put { slot: usize, len: u64 },
-    PutIfAbsent { slot: usize, len: u64 },
+    Put {
+        slot: usize,
+        len: u64,
+    },
+    PutIfAbsent {
+        slot: usize,
+        len: u64,
+    },
     /// Over the object that is there.
-    PutIfMatch { slot: usize, len: u64 },
+    PutIfMatch {
+        slot: usize,
+        len: u64,
+    },
     /// With an ETag that nothing has.
-    PutIfOther { slot: usize, len: u64 },
-    Get { slot: usize },
-    Delete { slot: usize },
-    Copy { from: usize, to: usize },
-    Multipart { slot: usize, len: u64, fate: Fate },
+    PutIfOther {
+        slot: usize,
+        len: u64,
+    },
+    Get {
+        slot: usize,
+    },
+    Delete {
+        slot: usize,
+    },
+    Copy {
+        from: usize,
+        to: usize,
+    },
+    Multipart {
+        slot: usize,
+        len: u64,
+        fate: Fate,
+    },
 }
 
 /// How an upload ends.
@@ -95,7 +118,12 @@ mod tests {
 
     fn stored(key: &str) -> Slot {
         let mut slot = Slot::new("bucket", key.into());
-        slot.begin(Some(super::super::model::Version { origin: key.into(), generation: 1, len: 1, etag: None }));
+        slot.begin(Some(super::super::model::Version {
+            origin: key.into(),
+            generation: 1,
+            len: 1,
+            etag: None,
+        }));
         slot.acknowledge(Some("etag"));
         slot
     }
@@ -121,7 +149,10 @@ mod tests {
         let mut rng = Rng::new(1);
         for _ in 0..500 {
             let action = choose_action(&slots, &mut rng).unwrap();
-            assert!(!format!("{action:?}").contains(": 0,") || format!("{action:?}").contains("len: 0"), "{action:?}");
+            assert!(
+                !format!("{action:?}").contains(": 0,") || format!("{action:?}").contains("len: 0"),
+                "{action:?}"
+            );
             assert!(!matches!(action, Action::Copy { .. }), "there is nothing certain to copy from");
         }
         slots[1].begin(None);

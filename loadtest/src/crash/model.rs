@@ -86,7 +86,8 @@ impl Slot {
     /// It was acknowledged; `etag` is what the server called the object, and is believed if we can't tell.
     pub fn acknowledge(&mut self, etag: Option<&str>) {
         let state = self.pending.take().expect("something was begun");
-        self.settled = state.map(|version| Version { etag: version.etag.or_else(|| etag.map(str::to_owned)), ..version });
+        self.settled = state
+            .map(|version| Version { etag: version.etag.or_else(|| etag.map(str::to_owned)), ..version });
     }
 
     /// It was refused, so nothing has changed.
@@ -123,7 +124,9 @@ impl Slot {
         for (state, verdict) in candidates {
             match (state, seen) {
                 (Some(None), Seen::Absent) => return verdict,
-                (Some(Some(version)), Seen::Present { bytes, etag }) if version.body(seed).compare(bytes).is_ok() => {
+                (Some(Some(version)), Seen::Present { bytes, etag })
+                    if version.body(seed).compare(bytes).is_ok() =>
+                {
                     match &version.etag {
                         Some(known) if known != etag => {
                             wrong_etag = Some(format!("{}: ETag {etag} instead of {known}", self.name()));
@@ -144,29 +147,28 @@ impl Slot {
             return Verdict::Lost(format!("{name}: absent, expected {expected}"));
         };
         // A whole older object, or one that was deleted, is a loss; anything else is a mixture or garbage.
-        let claimed = Body::identify(seed, &self.key, bytes);
-        let what = match claimed {
-            Some(body) => match body.compare(bytes) {
-                Ok(()) => {
-                    let generation = body.generation();
-                    return Verdict::Lost(format!("{name}: generation {generation}, expected {expected}"));
-                }
-                Err(mismatch) => format!("generation {} with {mismatch}", body.generation()),
-            },
-            None => self.nearest(seed, bytes),
-        };
-        Verdict::Torn(format!("{name}: {} bytes, {what}, expected {expected}", bytes.len()))
+        let (description, is_whole) = self.describe(seed, bytes);
+        let what = format!("{name}: {} bytes, {description}, expected {expected}", bytes.len());
+        if is_whole { Verdict::Lost(what) } else { Verdict::Torn(what) }
     }
 
-    /// For a body whose header says nothing: how it differs from what it should be.
-    fn nearest(&self, seed: u64, bytes: &[u8]) -> String {
-        let start = &bytes[..bytes.len().min(HEADER_LEN)];
-        match &self.settled {
-            Some(version) => match version.body(seed).compare(bytes) {
-                Err(mismatch) => format!("{mismatch}, beginning {start:02x?}"),
-                Ok(()) => "equal".to_owned(),
-            },
-            None => format!("beginning {start:02x?}"),
+    /// What the bytes seem to be, and whether they are some write as a whole.
+    fn describe(&self, seed: u64, bytes: &[u8]) -> (String, bool) {
+        let by_header = Body::identify(seed, bytes);
+        // Too short for a whole header: whatever this key held with that length.
+        let by_length = || {
+            let tried = (1..=self.generation).map(|it| Body::new(seed, &self.key, it, bytes.len() as u64));
+            tried.filter(|_| bytes.len() < HEADER_LEN).find(|body| body.compare(bytes).is_ok())
+        };
+        let Some(body) = by_header.or_else(by_length) else {
+            let start = &bytes[..bytes.len().min(HEADER_LEN)];
+            return (format!("of no write of this run, beginning {start:02x?}"), false);
+        };
+        let owner = if body.names(&self.key) { "" } else { " of another key" };
+        let write = format!("generation {}{owner}", body.generation());
+        match body.compare(bytes) {
+            Ok(()) => (write, true),
+            Err(mismatch) => (format!("{write} with {mismatch}"), false),
         }
     }
 
@@ -230,7 +232,8 @@ mod tests {
         assert_eq!(applied.judge(SEED, &seen(&new)), Verdict::Applied);
         assert_eq!(applied.settled(), Some(&new));
         assert!(applied.is_certain());
-        let (Seen::Present { bytes: old_bytes, .. }, Seen::Present { mut bytes, etag }) = (seen(&old), seen(&new))
+        let (Seen::Present { bytes: old_bytes, .. }, Seen::Present { mut bytes, etag }) =
+            (seen(&old), seen(&new))
         else {
             unreachable!("both are present")
         };
@@ -244,6 +247,17 @@ mod tests {
         let mut slot = slot_with(None, None);
         assert!(matches!(slot.judge(SEED, &seen(&version(1, 100))), Verdict::Lost(_)));
         assert_eq!(slot.judge(SEED, &Seen::Absent), Verdict::Settled);
+    }
+
+    #[test]
+    fn an_older_object_too_short_for_a_header_is_a_loss() {
+        let mut slot = slot_with(Some(version(2, 5000)), None);
+        slot.generation = 2;
+        for len in [0, 1, 39] {
+            assert!(matches!(slot.judge(SEED, &seen(&version(1, len))), Verdict::Lost(_)), "{len} bytes");
+        }
+        let garbage = Seen::Present { bytes: vec![7; 30], etag: String::new() };
+        assert!(matches!(slot.judge(SEED, &garbage), Verdict::Torn(_)));
     }
 
     #[test]
@@ -261,8 +275,6 @@ mod tests {
         let Seen::Present { bytes, etag } = seen(&version(1, 5000)) else { unreachable!("present") };
         let cut = Seen::Present { bytes: bytes[..4096].to_vec(), etag };
         assert!(matches!(slot.clone().judge(SEED, &cut), Verdict::Torn(_)));
-        let empty = Seen::Present { bytes: Vec::new(), etag: String::new() };
-        assert!(matches!(slot.clone().judge(SEED, &empty), Verdict::Torn(_)));
         let other = Seen::Present { bytes, etag: "other".into() };
         assert!(matches!(slot.clone().judge(SEED, &other), Verdict::WrongEtag(_)));
     }

@@ -74,11 +74,10 @@ mod tests {
     fn parts_cover_the_object_and_only_the_last_is_short() {
         let mut upload = Upload::new(0, "id".into(), 1, 2 * PART_LEN + 7);
         assert_eq!(upload.missing_parts(), [1, 2, 3]);
-        assert_eq!([1, 2, 3].map(|number| upload.range(number)), [
-            (0, PART_LEN),
-            (PART_LEN, PART_LEN),
-            (2 * PART_LEN, 7)
-        ]);
+        assert_eq!(
+            [1, 2, 3].map(|number| upload.range(number)),
+            [(0, PART_LEN), (PART_LEN, PART_LEN), (2 * PART_LEN, 7)]
+        );
         upload.stored(Part { number: 2, etag: "e".into() });
         assert_eq!(upload.missing_parts(), [1, 3]);
     }

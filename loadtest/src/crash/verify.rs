@@ -93,10 +93,7 @@ fn list_all(client: &mut Client, bucket: &str) -> Result<Vec<Listed>, Error> {
     }
 }
 
-fn compare_listing(
-    expected: &BTreeMap<&str, (u64, Option<&str>)>,
-    listed: &[Listed],
-) -> Result<(), String> {
+fn compare_listing(expected: &BTreeMap<&str, (u64, Option<&str>)>, listed: &[Listed]) -> Result<(), String> {
     for pair in listed.windows(2) {
         if pair[0].key >= pair[1].key {
             return Err(format!("{:?} comes before {:?}", pair[0].key, pair[1].key));
@@ -133,7 +130,9 @@ mod tests {
         let compare = |listed: &[Listed]| compare_listing(&expected, listed);
         assert_eq!(compare(&[entry("a", 1), entry("b", 2)]), Ok(()));
         assert!(compare(&[entry("a", 1)]).unwrap_err().contains("not listed"));
-        assert!(compare(&[entry("a", 1), entry("b", 2), entry("c", 1)]).unwrap_err().contains("can't be read"));
+        assert!(
+            compare(&[entry("a", 1), entry("b", 2), entry("c", 1)]).unwrap_err().contains("can't be read")
+        );
         assert!(compare(&[entry("b", 2), entry("a", 1)]).unwrap_err().contains("before"));
         assert!(compare(&[entry("a", 1), entry("b", 3)]).unwrap_err().contains("3 bytes"));
         let other = Listed { etag: "f".into(), ..entry("a", 1) };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::Report;
 use super::choose::{Action, Fate, SMALL_LEN_MAX, choose_action};
 use super::etag;
 use super::findings::Findings;
@@ -11,7 +12,6 @@ use super::model::{Slot, Version};
 use super::round::{Ending, Signals};
 use super::upload::{self, Stage, Upload};
 use super::verify;
-use super::Report;
 use crate::rng::Rng;
 use crate::s3::{Client, Credentials, Endpoint, Error, PayloadSigning, PutCondition};
 
@@ -113,9 +113,7 @@ impl Worker {
             Action::PutIfAbsent { slot, len } if self.slots[slot].settled().is_none() => {
                 self.put(session, slot, len, PutCondition::IfAbsent, "put-if-absent")
             }
-            Action::PutIfAbsent { slot, len } => {
-                self.put_refused(session, slot, len, PutCondition::IfAbsent)
-            }
+            Action::PutIfAbsent { slot, len } => self.put_refused(session, slot, len, PutCondition::IfAbsent),
             Action::PutIfMatch { slot, len } => {
                 let known = self.slots[slot].settled().and_then(|version| version.etag.clone());
                 let etag = known.ok_or_else(|| Error::Protocol("an object without a known ETag".into()))?;
@@ -266,7 +264,8 @@ impl Worker {
         for index in (0..self.uploads.len()).rev() {
             let upload = &self.uploads[index];
             let slot = &self.slots[upload.slot];
-            if upload.stage == Stage::Completing && slot.settled().is_some_and(|version| upload.made(version)) {
+            if upload.stage == Stage::Completing && slot.settled().is_some_and(|version| upload.made(version))
+            {
                 self.uploads.remove(index);
                 continue;
             }

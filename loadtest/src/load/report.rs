@@ -123,7 +123,10 @@ impl fmt::Display for Report {
             "{} threads in a closed loop, objects of {} bytes, {:.1} s, seed {}",
             self.threads, self.object_len, self.seconds, self.seed
         )?;
-        writeln!(f, "         count   failed      op/s     MiB/s | us: p50      p90      p99    p99.9      max")?;
+        writeln!(
+            f,
+            "         count   failed      op/s     MiB/s | us: p50      p90      p99    p99.9      max"
+        )?;
         for row in &self.operations {
             let Latency { p50, p90, p99, p999, max, .. } = row.latency_us;
             writeln!(

@@ -30,7 +30,7 @@ impl<'a> Verifier<'a> {
             if self.header.len() < HEADER_LEN {
                 return;
             }
-            self.body = Body::identify(self.seed, self.key, &self.header);
+            self.body = Body::identify(self.seed, &self.header).filter(|body| body.names(self.key));
         }
         match self.body.map(|body| body.compare_at(self.seen_len, piece)) {
             Some(Ok(())) => self.seen_len += piece.len() as u64,

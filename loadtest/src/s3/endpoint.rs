@@ -98,7 +98,8 @@ fn client_config(trust: Trust<'_>) -> io::Result<ClientConfig> {
 }
 
 fn read_roots(path: &Path) -> io::Result<RootCertStore> {
-    let explain = |what: String| invalid(format!("{}: {what} (give --ca FILE or --insecure)", path.display()));
+    let explain =
+        |what: String| invalid(format!("{}: {what} (give --ca FILE or --insecure)", path.display()));
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| explain(error.to_string()))?;
     for certificate in certificates {

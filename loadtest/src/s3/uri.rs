@@ -82,6 +82,9 @@ mod tests {
 
     #[test]
     fn a_canonical_query_is_sorted_by_encoded_name() {
-        assert_eq!(canonical_query(&[("prefix", "J/"), ("max-keys", "2"), ("acl", "")]), "acl=&max-keys=2&prefix=J%2F");
+        assert_eq!(
+            canonical_query(&[("prefix", "J/"), ("max-keys", "2"), ("acl", "")]),
+            "acl=&max-keys=2&prefix=J%2F"
+        );
     }
 }

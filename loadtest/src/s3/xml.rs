@@ -34,7 +34,8 @@ impl Element {
                 Event::Text(text) => append(&mut open, &text.xml10_content()),
                 Event::CData(text) => append(&mut open, &text.xml10_content()),
                 Event::GeneralRef(reference) => {
-                    let is_number = reference.resolve_char_ref().map_err(|e| Error::protocol(e.to_string()))?;
+                    let is_number =
+                        reference.resolve_char_ref().map_err(|e| Error::protocol(e.to_string()))?;
                     let resolved = is_number.or_else(|| predefined_entity(&reference.xml10_content()));
                     let char = resolved.ok_or_else(|| Error::protocol("XML: unknown entity"))?;
                     append(&mut open, char.encode_utf8(&mut [0; 4]));
@@ -58,7 +59,7 @@ impl Element {
 
     /// The text of the first child of this name.
     pub fn child_text(&self, name: &str) -> Option<&str> {
-        self.children(name).next().map(|child| child.text.as_str())
+        self.children.iter().find(|child| child.name == name).map(|child| child.text.as_str())
     }
 
     /// The text of a child that has to be there.

@@ -254,7 +254,7 @@ mod tests {
         fs::remove_file(directory.path().join("ca-key.pem")).expect("there");
         assert!(!local.ensure(now).expect("kept"));
         assert!(local.ensure(now + hours(24 * 390)).expect("renewed"));
-        assert!(local.is_fitting(now), "by a new CA");
+        assert!(local.is_fitting(now + hours(24 * 390)), "by a new CA");
     }
 
     #[test]

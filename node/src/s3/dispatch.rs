@@ -1,0 +1,113 @@
+//! One request from its head to its answer: who asks, what for, and may they.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::Catalog;
+use engine::format::catalog::User;
+use engine::ids::UnixMillis;
+use proto_s3::http::{Method, RequestHead};
+use proto_s3::sigv4::{Authentication, Credentials, Policy, Secret, adopt_query_headers};
+use proto_s3::{Code, Error, Operation, route, uri};
+
+use super::NAMED_COUNT;
+use super::answer::Answer;
+use super::body::{Body, Incoming};
+use super::error::Outcome;
+use super::exchange::Exchange;
+use super::op;
+use crate::metrics::OperationIndex;
+use crate::service::S3Service;
+use crate::stream::Stream;
+
+/// The operation of requests that are none.
+pub(super) const UNKNOWN: OperationIndex = OperationIndex(NAMED_COUNT);
+
+/// What becomes known of a request on the way, for metrics and the log.
+pub(super) struct Trace {
+    /// Which operation it is.
+    pub(super) operation: OperationIndex,
+    /// Who asks.
+    pub(super) access_key: Option<String>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Trace { operation: UNKNOWN, access_key: None }
+    }
+}
+
+/// Serves a request; its body is behind the head in the stream.
+pub(super) async fn run(
+    service: &Rc<S3Service>,
+    stream: &mut Stream,
+    mut head: RequestHead,
+    incoming: &mut Incoming,
+    trace: &mut Trace,
+) -> Outcome<Answer> {
+    let (catalog, now) = (service.catalog(), service.now_ms());
+    let authentication = authenticate(service, &catalog, now, &head)?;
+    let Authentication::Signed(signed) = &authentication else {
+        return Err(refuse_anonymous(service, &head).into());
+    };
+    trace.access_key = Some(signed.access_key.clone());
+    if signed.is_presigned() {
+        adopt_query_headers(&mut head)?;
+    }
+    let user = user_of(&catalog, &signed.access_key).ok_or(Code::InvalidAccessKeyId)?;
+    let operation = route(&head, &service.config.route)?;
+    trace.operation = index_of(&operation);
+    incoming.expect(operation.body_kind(&service.config.limits), &head, authentication.payload(), &service.config.limits)?;
+    let resource = resource_of(&head);
+    let exchange =
+        Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
+    op::run(&exchange, operation, Body { stream, incoming }).await.map_err(|mut refusal| {
+        refusal.error = refusal.error.resource(resource);
+        refusal
+    })
+}
+
+fn authenticate(
+    service: &S3Service,
+    catalog: &Catalog,
+    now: UnixMillis,
+    head: &RequestHead,
+) -> Result<Authentication, Error> {
+    let config = &service.config;
+    let policy = Policy {
+        region: config.signed_region.clone(),
+        debug_canonical: config.debug_signatures,
+        presign_seconds_max: config.limits.presign_seconds_max,
+        ..Policy::at(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX))
+    };
+    service.authenticator().borrow_mut().authenticate(head, &AccessKeys(catalog), &policy)
+}
+
+/// Everything is its owner's alone, so that nothing is anybody's. What a request asks for doesn't matter then, nor whether it exists.
+fn refuse_anonymous(service: &S3Service, head: &RequestHead) -> Error {
+    let preflight = (head.method == Method::Options).then(|| route(head, &service.config.route).err()).flatten();
+    preflight.unwrap_or_else(|| Error::new(Code::AccessDenied)).resource(resource_of(head))
+}
+
+struct AccessKeys<'a>(&'a Catalog);
+
+impl Credentials for AccessKeys<'_> {
+    fn secret(&self, access_key: &str) -> Option<Secret<'_>> {
+        let key = self.0.access_keys.get(access_key)?;
+        Some(Secret { text: &key.secret, session_token: None })
+    }
+}
+
+fn user_of(catalog: &Catalog, access_key: &str) -> Option<Arc<User>> {
+    catalog.users.get(&catalog.access_keys.get(access_key)?.user).cloned()
+}
+
+fn index_of(operation: &Operation) -> OperationIndex {
+    let name = operation.name();
+    Operation::NAMES.iter().position(|known| *known == name).map_or(UNKNOWN, OperationIndex)
+}
+
+/// What errors name as their resource: the path, decoded where it can be.
+pub(super) fn resource_of(head: &RequestHead) -> String {
+    uri::decode_utf8(&head.raw_path, uri::Plus::Literal).unwrap_or_else(|_| head.raw_path.clone())
+}
