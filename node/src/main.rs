@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use clap::Parser;
 use node::boot::{self, Boot};
 use node::cli::Arguments;
-use node::{CoreContext, Server, Service, Stream, logging, signals};
+use node::service::{S3Config, S3Service};
+use node::storage::Storage;
+use node::{CoreContext, Server, logging, signals};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -25,7 +27,13 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     logging::start(&config.log)?;
     logging::abort_on_panic();
     let boot = Boot::prepare(&config)?;
-    let server = Server::start(&config, &boot, |_context: CoreContext<NoService>| async { Ok(Rc::new(NoService)) })?;
+    let core_count = config.node.cores.resolve()?.len();
+    let storage = Storage::prepare(&config, &boot, core_count)?;
+    let s3 = Arc::new(S3Config::new(&config));
+    let bytes_in_flight_max = config.limits.bytes_in_flight_per_core_max.0;
+    let server = Server::start(&config, &boot, move |context: CoreContext<S3Service>| {
+        S3Service::open(context, s3.clone(), storage.clone(), bytes_in_flight_max)
+    })?;
     let stopper = server.stopper();
     signals::watch(move |request| stopper.request(request))?;
     if let Some((address, is_insecure)) = server.public_address() {
@@ -34,20 +42,4 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     server.run()?;
     Ok(())
-}
-
-/// Stands where the S3 service goes: says so, and closes.
-struct NoService;
-
-impl Service for NoService {
-    const OPERATIONS: &'static [&'static str] = &[];
-
-    async fn serve_connection(self: Rc<Self>, mut stream: Stream) {
-        let body = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NotImplemented</Code><Message>This build has no S3 service.</Message></Error>";
-        let head = "HTTP/1.1 501 Not Implemented\r\nContent-Type: application/xml\r\nConnection: close\r\n";
-        if stream.fill().await.is_ok_and(|count| count > 0) {
-            let _ = stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
-        }
-        stream.close().await;
-    }
 }

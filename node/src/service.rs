@@ -37,6 +37,26 @@ pub struct S3Config {
     pub host_id: String,
 }
 
+impl S3Config {
+    /// From the settings of the node.
+    pub fn new(config: &Config) -> Self {
+        let limits = proto_s3::Limits::from(&config.limits.s3);
+        S3Config {
+            route: proto_s3::RouteConfig {
+                domains: config.node.domains.clone(),
+                allow_dots_in_bucket_names: false,
+                limits: limits.clone(),
+                account_id: None,
+            },
+            limits,
+            region: config.node.region.clone(),
+            signed_region: config.node.check_region.then(|| config.node.region.clone()),
+            debug_signatures: config.node.debug_signatures,
+            host_id: "basalt".to_owned(),
+        }
+    }
+}
+
 /// The core that was asked is shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;

@@ -50,7 +50,7 @@ pub struct Limits {
     pub chunk_line_len_max: usize,
     /// All trailer lines of a body together: a checksum of up to 44 digits, a signature of 64, and their names.
     pub trailer_len_max: usize,
-    /// Smallest signed chunk, except the last two (AWS: 8 KiB, `InvalidChunkSizeError`).
+    /// Smallest signed chunk, except the last (AWS: 8 KiB, `InvalidChunkSizeError`).
     pub signed_chunk_len_min: u64,
     /// Longest lifetime of a presigned URL in seconds (AWS: seven days).
     pub presign_seconds_max: i64,

@@ -56,10 +56,22 @@ pub struct PageQuery {
     pub prefix: Vec<u8>,
     /// Keys that share what comes before this are shown as one; empty for none.
     pub delimiter: Vec<u8>,
-    /// Only keys and common prefixes after this.
-    pub after: Vec<u8>,
+    /// Where the page before ended.
+    pub after: After,
     /// Keys and common prefixes at most.
     pub max: usize,
+}
+
+/// What a page comes after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum After {
+    /// Nothing: it is the first.
+    #[default]
+    Nothing,
+    /// That key. Keys that it is a prefix of are after it.
+    Key(Vec<u8>),
+    /// All keys that begin with that.
+    CommonPrefix(Vec<u8>),
 }
 
 /// A page of a listing.
@@ -70,7 +82,7 @@ pub struct Page<T> {
     /// Common prefixes, in order.
     pub common_prefixes: Vec<Vec<u8>>,
     /// The last key or common prefix of the page, when more follow: what the next page comes after.
-    pub next_after: Option<Vec<u8>>,
+    pub next_after: Option<After>,
 }
 
 impl Directory {
@@ -115,7 +127,7 @@ fn page<T, U>(map: &BTreeMap<Box<[u8]>, T>, query: &PageQuery, show: impl Fn(&T)
     let mut page = Page::default();
     let max = query.max.min(PAGE_MAX);
     let Some(mut from) = first_bound(query) else { return page };
-    let mut last = Vec::new();
+    let mut last = After::Nothing;
     if max == 0 {
         return page;
     }
@@ -132,13 +144,13 @@ fn page<T, U>(map: &BTreeMap<Box<[u8]>, T>, query: &PageQuery, show: impl Fn(&T)
         match common_prefix(key, &query.prefix, &query.delimiter) {
             Some(prefix) => {
                 page.common_prefixes.push(prefix.to_vec());
-                last = prefix.to_vec();
+                last = After::CommonPrefix(prefix.to_vec());
                 let Some(end) = successor(prefix) else { return page };
                 from = Bound::Included(end);
             }
             None => {
                 page.entries.push((key.to_vec(), show(value)));
-                last = key.to_vec();
+                last = After::Key(key.to_vec());
                 from = Bound::Excluded(key.to_vec());
             }
         }
@@ -154,13 +166,10 @@ impl<T> Default for Page<T> {
 
 /// Where a page begins; `None` when nothing can follow.
 fn first_bound(query: &PageQuery) -> Option<Bound<Vec<u8>>> {
-    if query.after.is_empty() || query.after < query.prefix {
-        return Some(Bound::Included(query.prefix.clone()));
-    }
-    // After a common prefix come the keys that don't begin with it.
-    match common_prefix(&query.after, &query.prefix, &query.delimiter) {
-        Some(prefix) if prefix == query.after => successor(prefix).map(Bound::Included),
-        _ => Some(Bound::Excluded(query.after.clone())),
+    match &query.after {
+        After::Key(key) if *key >= query.prefix => Some(Bound::Excluded(key.clone())),
+        After::CommonPrefix(prefix) if *prefix >= query.prefix => successor(prefix).map(Bound::Included),
+        _ => Some(Bound::Included(query.prefix.clone())),
     }
 }
 
@@ -193,7 +202,8 @@ mod tests {
     }
 
     fn query(prefix: &str, delimiter: &str, after: &str, max: usize) -> PageQuery {
-        PageQuery { prefix: prefix.into(), delimiter: delimiter.into(), after: after.into(), max }
+        let after = if after.is_empty() { After::Nothing } else { After::Key(after.into()) };
+        PageQuery { prefix: prefix.into(), delimiter: delimiter.into(), after, max }
     }
 
     fn texts(keys: impl IntoIterator<Item = Vec<u8>>) -> Vec<String> {
@@ -237,8 +247,20 @@ mod tests {
     #[test]
     fn the_last_page_says_so() {
         assert_eq!(page(&map(&["a", "b"]), &query("", "", "", 2), |()| ()).next_after, None);
-        assert_eq!(page(&map(&["a", "b"]), &query("", "", "", 1), |()| ()).next_after, Some(b"a".to_vec()));
+        assert_eq!(
+            page(&map(&["a", "b"]), &query("", "", "", 1), |()| ()).next_after,
+            Some(After::Key(b"a".to_vec()))
+        );
         assert_eq!(page(&map(&["a", "b"]), &query("", "", "zz", 5), |()| ()).entries.len(), 0);
+    }
+
+    #[test]
+    fn a_page_after_a_key_shows_what_lies_under_it_and_one_after_a_common_prefix_does_not() {
+        let map = map(&["a/", "a/b", "c"]);
+        let shown =
+            |after| texts(page(&map, &PageQuery { after, ..query("", "/", "", 9) }, |()| ()).common_prefixes);
+        assert_eq!(shown(After::Key(b"a/".to_vec())), ["a/"]);
+        assert_eq!(shown(After::CommonPrefix(b"a/".to_vec())), [""; 0]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn load_and_kill(
     rng: &mut Rng,
     report: &mut Report,
 ) -> io::Result<Ending> {
-    let budget = |most: u64, rng: &mut Rng| AtomicI64::new(rng.between(most / 4, most) as i64);
+    let budget = |most: u64, rng: &mut Rng| AtomicI64::new(rng.between(most / 2, most) as i64);
     let signals = Signals {
         is_killed: AtomicBool::new(false),
         small_rest: budget(plan.small_bytes_max, rng),

@@ -37,6 +37,8 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Books what an answered request wrote: after it, so that a kill on the last byte of the budget finds
+    /// the other clients at work.
     fn spend(&self, len: u64) {
         let small = if len <= SMALL_LEN_MAX { (len + 1024).next_multiple_of(RECORD_LEN) } else { RECORD_LEN };
         self.signals.small_rest.fetch_sub(small as i64, Ordering::Relaxed);
@@ -147,12 +149,12 @@ impl Worker {
         condition: PutCondition<'_>,
         kind: &'static str,
     ) -> Result<(), Error> {
-        session.spend(len);
         let version = self.new_version(slot, len);
         let (body, signing) = (version.body(self.seed), self.choose_signing());
         self.slots[slot].begin(Some(version));
         let Slot { bucket, key, .. } = &self.slots[slot];
         let outcome = session.client.put(bucket, key, &body, condition, signing);
+        session.spend(len);
         self.settle(slot, kind, outcome.map(|stored| Some(stored.etag)))
     }
 
@@ -164,11 +166,12 @@ impl Worker {
         len: u64,
         condition: PutCondition<'_>,
     ) -> Result<(), Error> {
-        session.spend(len);
         let body = self.new_version(slot, len).body(self.seed);
         let signing = self.choose_signing();
         let Slot { bucket, key, .. } = &self.slots[slot];
-        match session.client.put(bucket, key, &body, condition, signing) {
+        let outcome = session.client.put(bucket, key, &body, condition, signing);
+        session.spend(len);
+        match outcome {
             Ok(_) => {
                 let what = format!("{bucket}/{key}: a PUT was accepted although {condition:?} does not hold");
                 Err(Error::Protocol(what))
@@ -223,10 +226,10 @@ impl Worker {
     }
 
     fn delete(&mut self, session: &mut Session<'_>, slot: usize) -> Result<(), Error> {
-        session.spend(0);
         self.slots[slot].begin(None);
         let Slot { bucket, key, .. } = &self.slots[slot];
         let outcome = session.client.delete(bucket, key);
+        session.spend(0);
         self.settle(slot, "delete", outcome.map(|()| None))
     }
 
@@ -234,12 +237,13 @@ impl Worker {
         let Some(source) = self.slots[from].settled().cloned() else {
             return Err(Error::Protocol("a copy of nothing".into()));
         };
-        session.spend(if source.len <= SMALL_LEN_MAX { source.len } else { 0 });
+        let written = if source.len <= SMALL_LEN_MAX { source.len } else { 0 };
         // What a copy of a multipart object is called is the server's choice.
         let etag = source.etag.clone().filter(|etag| !etag.contains('-'));
         self.slots[to].begin(Some(Version { etag, ..source }));
         let (Slot { bucket, key, .. }, source) = (&self.slots[to], &self.slots[from]);
         let outcome = session.client.copy((source.bucket, &source.key), bucket, key);
+        session.spend(written);
         self.settle(to, "copy", outcome.map(|stored| Some(stored.etag)))
     }
 
@@ -250,9 +254,9 @@ impl Worker {
         len: u64,
         fate: Fate,
     ) -> Result<(), Error> {
-        session.spend(0);
         let Slot { bucket, key, .. } = &self.slots[slot];
         let id = session.client.create_multipart(bucket, key)?;
+        session.spend(0);
         self.count("create-upload");
         let generation = self.slots[slot].next_generation();
         self.uploads.push(Upload::new(slot, id, generation, len));
@@ -303,7 +307,6 @@ impl Worker {
         for number in self.uploads[index].missing_parts().into_iter().take(most) {
             let upload = &self.uploads[index];
             let (start, len) = upload.range(number);
-            session.spend(len);
             let Slot { bucket, key, .. } = &self.slots[upload.slot];
             let body = upload.version(key).body(self.seed);
             let payload = body.part(start, len);
@@ -312,13 +315,13 @@ impl Worker {
                 return Err(Error::Protocol(format!("{bucket}/{key} part {number}: ETag {}", part.etag)));
             }
             self.uploads[index].stored(part);
+            session.spend(len);
             self.count("upload-part");
         }
         Ok(())
     }
 
     fn complete(&mut self, session: &mut Session<'_>, index: usize) -> Result<(), Error> {
-        session.spend(0);
         let upload = &mut self.uploads[index];
         upload.stage = Stage::Completing;
         let (upload, slot) = (upload.clone(), upload.slot);
@@ -327,13 +330,13 @@ impl Worker {
         self.slots[slot].begin(Some(version));
         let Slot { bucket, key, .. } = &self.slots[slot];
         let outcome = session.client.complete_multipart(bucket, key, &upload.id, &parts);
+        session.spend(0);
         self.settle(slot, "complete-upload", outcome.map(|stored| Some(stored.etag)))?;
         self.uploads.remove(index);
         Ok(())
     }
 
     fn abort(&mut self, session: &mut Session<'_>, index: usize) -> Result<(), Error> {
-        session.spend(0);
         let upload = &mut self.uploads[index];
         let was_tried = upload.stage == Stage::Aborting;
         upload.stage = Stage::Aborting;
@@ -342,6 +345,7 @@ impl Worker {
             Err(error) if !(was_tried && error.is_no_such_upload()) => return Err(error),
             _ => {}
         }
+        session.spend(0);
         self.uploads.remove(index);
         self.count("abort-upload");
         Ok(())

@@ -57,7 +57,12 @@ pub(super) enum Interruption {
 
 impl ObjectBody {
     /// Begins to read `len` bytes from `first` on, which the object has: nothing is promised to the client before they verify.
-    pub(super) async fn open(service: &S3Service, stored: StoredObject, first: u64, len: u64) -> Outcome<Self> {
+    pub(super) async fn open(
+        service: &S3Service,
+        stored: StoredObject,
+        first: u64,
+        len: u64,
+    ) -> Outcome<Self> {
         let permit = service.budget().take(len.min(TRANSFER_LEN)).await;
         let source = if stored.version.inline().is_some() {
             // What is inline fits into memory.

@@ -12,7 +12,9 @@ use engine::crypto::Sealing;
 use engine::{Content, Layout, ObjectWriter};
 use proto_s3::http::{CONTINUE, Framing, RequestHead, expects_continue, framing};
 use proto_s3::sigv4::PayloadAuth;
-use proto_s3::{Algorithm, BodyDecoder, BodyDigests, BodyHasher, BodyKind, ChecksumRequest, Code, Error, Limits, Trailers};
+use proto_s3::{
+    Algorithm, BodyDecoder, BodyDigests, BodyHasher, BodyKind, ChecksumRequest, Code, Error, Limits, Trailers,
+};
 
 use super::error::Outcome;
 use crate::service::S3Service;
@@ -141,7 +143,11 @@ impl Body<'_> {
     }
 
     /// Collects the payload, whose length has been checked against the operation's limit.
-    pub(super) async fn into_document(mut self, service: &S3Service, stated: &ChecksumRequest) -> Outcome<Vec<u8>> {
+    pub(super) async fn into_document(
+        mut self,
+        service: &S3Service,
+        stated: &ChecksumRequest,
+    ) -> Outcome<Vec<u8>> {
         let len = self.payload_len();
         let _permit = service.budget().take(len).await;
         // It grows with what arrives: an announced length is not memory yet.

@@ -14,11 +14,11 @@ use std::time::Instant;
 use proto_s3::http::{self, Method, Parsed, RequestHead, Response, ResponseContext, encode_response};
 use proto_s3::{Code, Error, Limits, time};
 
+use super::OPERATIONS;
 use super::answer::{Answer, Interruption};
 use super::body::Incoming;
 use super::dispatch::{self, Trace};
 use super::error::{Outcome, Refusal};
-use super::OPERATIONS;
 use crate::service::S3Service;
 use crate::stream::{Patience, Stream};
 
@@ -58,7 +58,8 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
     };
     let begun = Instant::now();
     let request_id = format!("{:016X}", service.core().new_number());
-    let mut request = Request { service, request_id, begun, method: None, path: String::new(), trace: Trace::default() };
+    let mut request =
+        Request { service, request_id, begun, method: None, path: String::new(), trace: Trace::default() };
     let head = match head {
         Ok(head) => head,
         Err(error) => {
@@ -85,7 +86,8 @@ async fn read_head(stream: &mut Stream, limits: &Limits) -> Result<Option<Reques
     loop {
         // A head that comes in crumbs is parsed anew only when a line has ended.
         let received = stream.plaintext();
-        let is_worth_parsing = seen == 0 || received.len() >= limits.head_len_max || received[seen..].contains(&b'\n');
+        let is_worth_parsing =
+            seen == 0 || received.len() >= limits.head_len_max || received[seen..].contains(&b'\n');
         if !received.is_empty() && is_worth_parsing {
             match http::parse_head(received, limits)? {
                 Parsed::Complete { head, len } => {
@@ -156,7 +158,13 @@ impl Request<'_> {
         head
     }
 
-    fn log(&self, stream: &Stream, status: u16, refusal: Option<&Refusal>, interruption: Option<&Interruption>) {
+    fn log(
+        &self,
+        stream: &Stream,
+        status: u16,
+        refusal: Option<&Refusal>,
+        interruption: Option<&Interruption>,
+    ) {
         let (peer, request_id, path) = (stream.peer(), self.request_id.as_str(), self.path.as_str());
         let operation = OPERATIONS[self.trace.operation.0];
         let access_key = self.trace.access_key.as_deref().unwrap_or("-");
@@ -170,7 +178,10 @@ impl Request<'_> {
             let cause = cause.as_deref().unwrap_or("-");
             tracing::error!(%peer, request_id, operation, path, status, code, cause, micros, "request failed");
         } else {
-            let broke_off = matches!(interruption, Some(Interruption::Peer(_)));
+            let broke_off = match interruption {
+                Some(Interruption::Peer(error)) => error.to_string(),
+                Some(Interruption::Store(_)) | None => String::new(),
+            };
             tracing::debug!(%peer, request_id, operation, path, access_key, status, code, micros, broke_off, "request");
         }
     }

@@ -57,10 +57,14 @@ pub(super) async fn run(
     let user = user_of(&catalog, &signed.access_key).ok_or(Code::InvalidAccessKeyId)?;
     let operation = route(&head, &service.config.route)?;
     trace.operation = index_of(&operation);
-    incoming.expect(operation.body_kind(&service.config.limits), &head, authentication.payload(), &service.config.limits)?;
+    incoming.expect(
+        operation.body_kind(&service.config.limits),
+        &head,
+        authentication.payload(),
+        &service.config.limits,
+    )?;
     let resource = resource_of(&head);
-    let exchange =
-        Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
+    let exchange = Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
     op::run(&exchange, operation, Body { stream, incoming }).await.map_err(|mut refusal| {
         refusal.error = refusal.error.resource(resource);
         refusal
@@ -85,7 +89,8 @@ fn authenticate(
 
 /// Everything is its owner's alone, so that nothing is anybody's. What a request asks for doesn't matter then, nor whether it exists.
 fn refuse_anonymous(service: &S3Service, head: &RequestHead) -> Error {
-    let preflight = (head.method == Method::Options).then(|| route(head, &service.config.route).err()).flatten();
+    let preflight =
+        (head.method == Method::Options).then(|| route(head, &service.config.route).err()).flatten();
     preflight.unwrap_or_else(|| Error::new(Code::AccessDenied)).resource(resource_of(head))
 }
 

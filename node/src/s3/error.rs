@@ -22,7 +22,9 @@ impl Refusal {
     /// What a write that had a condition is refused with: names key and condition.
     pub(super) fn of_write(error: EngineError, condition: WriteCondition, key: &str) -> Self {
         match (error, condition) {
-            (EngineError::PreconditionFailed, WriteCondition::Absent) => precondition_failed("If-None-Match").into(),
+            (EngineError::PreconditionFailed, WriteCondition::Absent) => {
+                precondition_failed("If-None-Match").into()
+            }
             (EngineError::PreconditionFailed, _) => precondition_failed("If-Match").into(),
             (EngineError::NotFound, _) => no_such_key(key).into(),
             (error, _) => error.into(),
@@ -60,9 +62,10 @@ impl From<EngineError> for Refusal {
                 Code::InsufficientStorage,
                 "The store is read-only: too few of its devices take writes. Objects can be read and deleted.",
             ),
-            EngineError::TooLarge { what } => {
-                Error::with_message(Code::EntityTooLarge, format!("This store cannot hold it: {what} is too large."))
-            }
+            EngineError::TooLarge { what } => Error::with_message(
+                Code::EntityTooLarge,
+                format!("This store cannot hold it: {what} is too large."),
+            ),
             EngineError::Fenced { .. }
             | EngineError::Corrupt { .. }
             | EngineError::Io { .. }

@@ -80,7 +80,8 @@ impl Exchange {
     /// An object as it is now. `NoSuchKey` when there is none.
     pub(super) async fn object(&self, bucket: &Bucket, key: &str) -> Outcome<StoredObject> {
         let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-        let lookup = match self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await? {
+        let lookup = match self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await?
+        {
             Err(EngineError::NotFound) => return Err(no_such_key(key).into()),
             other => other?,
         };
@@ -91,12 +92,18 @@ impl Exchange {
 
     /// Refuses a conditional write that cannot succeed as things are, before its body is taken in. The home shard decides again, for good, when
     /// the write is made.
-    pub(super) async fn check_early(&self, bucket: &Bucket, key: &str, condition: WriteCondition) -> Outcome<()> {
+    pub(super) async fn check_early(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        condition: WriteCondition,
+    ) -> Outcome<()> {
         if condition == WriteCondition::None {
             return Ok(());
         }
         let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-        let found = self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted).map(|_| ()) }).await?;
+        let found =
+            self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted).map(|_| ()) }).await?;
         match (found, condition) {
             (Ok(()), WriteCondition::Absent) => {
                 Err(Refusal::of_write(EngineError::PreconditionFailed, condition, key))

@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn metadata_survives_storage() {
-        let kept = vec![("content-type".to_owned(), b"a/b".to_vec()), ("x-amz-meta-n".to_owned(), vec![0xe9])];
+        let kept =
+            vec![("content-type".to_owned(), b"a/b".to_vec()), ("x-amz-meta-n".to_owned(), vec![0xe9])];
         let stored = pairs(ObjectHeaders::from_pairs(kept.clone()));
         assert_eq!(headers(stored).into_pairs(), kept);
     }

@@ -300,6 +300,35 @@ fn malformed_aws_chunks_are_refused() {
 }
 
 #[test]
+fn announced_fields_come_once_each() {
+    let field = "x-amz-checksum-crc32:A\r\n";
+    for (trailer, is_accepted) in [
+        (format!("{field}x-amz-t:B\r\n"), true),
+        (format!("x-amz-t:B\r\n{field}"), true),
+        (format!("{field}{field}"), false),
+        (field.to_string(), false),
+    ] {
+        let upload = unsigned(&format!("5\r\nhello\r\n0\r\n{trailer}\r\n"), 5);
+        let upload = with_header(&upload, "x-amz-trailer", "x-amz-checksum-crc32, X-Amz-T");
+        match decode_cut(&upload, &[]) {
+            Ok(_) => assert!(is_accepted, "{trailer}"),
+            Err(error) => assert!(!is_accepted && error.code == Code::MalformedTrailerError, "{trailer}"),
+        }
+    }
+}
+
+#[test]
+fn no_field_hides_behind_the_signature_of_the_trailer() {
+    let (name, mut upload) = uploads(b"hello").remove(5);
+    assert_eq!(name, "signed trailer");
+    upload.wire.truncate(upload.wire.len() - 2);
+    upload.wire.extend_from_slice(b"x-amz-t:B\r\n\r\n");
+    let upload = with_header(&upload, "content-length", &upload.wire.len().to_string());
+    let upload = with_header(&upload, "x-amz-trailer", "x-amz-checksum-crc32,x-amz-t");
+    assert_eq!(code_of(&upload), Code::MalformedTrailerError);
+}
+
+#[test]
 fn lines_and_trailers_are_bounded() {
     let long = "x".repeat(Limits::default().chunk_line_len_max);
     assert_eq!(code_of(&unsigned(&format!("5;{long}\r\nhello\r\n0\r\n\r\n"), 5)), Code::InvalidRequest);

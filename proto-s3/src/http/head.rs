@@ -254,6 +254,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_line_end_is_refused_before_the_head_is_whole() {
+        for head in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\nHost: h", "GET / HTTP/1.1\r\nHost: h\nA: b"] {
+            assert_eq!(refused(head), Code::BadRequest, "{head:?}");
+        }
+    }
+
+    #[test]
     fn a_body_announced_ambiguously_is_refused() {
         for headers in [
             "Content-Length: 3\r\nContent-Length: 3",

@@ -42,7 +42,11 @@ fn shown(bucket: &std::sync::Arc<Bucket>) -> list_buckets::Bucket {
 }
 
 /// Makes a bucket. Answered when every core knows it.
-pub(super) async fn create(x: &Exchange, request: &create_bucket::Request, body: Body<'_>) -> Outcome<Answer> {
+pub(super) async fn create(
+    x: &Exchange,
+    request: &create_bucket::Request,
+    body: Body<'_>,
+) -> Outcome<Answer> {
     let document = body.into_document(&x.service, &request.checksum).await?;
     let document = create_bucket::parse_document(&document, x.limits())?;
     let region = &x.service.config.region;

@@ -49,7 +49,10 @@ pub(super) fn choose(
     let checksum = checksum_of(&found, upload);
     check_checksum(request, upload, checksum)?;
     Ok(Completion {
-        chosen: found.iter().map(|(lsn, body)| ChosenPart { number: body.summary.number, lsn: *lsn }).collect(),
+        chosen: found
+            .iter()
+            .map(|(lsn, body)| ChosenPart { number: body.summary.number, lsn: *lsn })
+            .collect(),
         parts: found.iter().map(|(_, body)| body.summary).collect(),
         pieces: found.iter().flat_map(|(_, body)| body.pieces.iter().cloned()).collect(),
         etag,

@@ -95,8 +95,9 @@ fn check_source_len(len: u64, len_max: u64) -> Result<(), Error> {
     if len <= len_max {
         return Ok(());
     }
-    let message =
-        format!("The specified copy source is larger than the maximum allowable size for a copy source: {len_max}");
+    let message = format!(
+        "The specified copy source is larger than the maximum allowable size for a copy source: {len_max}"
+    );
     Err(Error::with_message(Code::InvalidRequest, message))
 }
 
@@ -111,7 +112,10 @@ fn known_checksum(source: &StoredObject, algorithm: Algorithm) -> Option<Checksu
 fn known_digests(source: &StoredObject, upload: Option<UploadChecksum>) -> Option<BodyDigests> {
     let checksum = match upload {
         Some(upload) => Some(known_checksum(source, upload.algorithm)?),
-        None => source.checksum.filter(|known| known.checksum_type == ChecksumType::FullObject).map(|c| c.checksum),
+        None => source
+            .checksum
+            .filter(|known| known.checksum_type == ChecksumType::FullObject)
+            .map(|c| c.checksum),
     };
     let etag = source.etag();
     (etag.parts == 0).then_some(BodyDigests { md5: etag.md5, checksum })

@@ -3,9 +3,9 @@
 use engine::Error as EngineError;
 use engine::format::catalog::Bucket;
 use futures_util::future::join_all;
+use proto_s3::Error;
 use proto_s3::op::delete_objects::{Document, Object, parse_document};
 use proto_s3::op::{delete_object, delete_objects};
-use proto_s3::Error;
 
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
@@ -48,7 +48,9 @@ async fn delete_all(x: &Exchange, bucket: &Bucket, document: &Document) -> Outco
     let mut results = results.into_iter();
     let outcome = |object: &Object| match &object.refusal {
         Some(refusal) => Err(refusal.clone()),
-        None => results.next().expect("one result per draft").map(|_| ()).map_err(|error| refuse(error, object)),
+        None => {
+            results.next().expect("one result per draft").map(|_| ()).map_err(|error| refuse(error, object))
+        }
     };
     Ok(document.objects.iter().map(outcome).collect())
 }

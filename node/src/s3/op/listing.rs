@@ -2,11 +2,11 @@
 
 use engine::format::catalog::Bucket;
 use engine::ids::UploadId;
-use engine::index::directory::{Listed, Page as StoredPage, PageQuery};
+use engine::index::directory::{After, Listed, Page as StoredPage, PageQuery};
 use engine::{UploadPage, UploadPageQuery};
+use proto_s3::Error;
 use proto_s3::op::listing::{Entry, Page, Scope};
 use proto_s3::op::{ResumeAfter, list_multipart_uploads, list_objects, list_objects_v2};
-use proto_s3::Error;
 
 use crate::s3::answer::Answer;
 use crate::s3::error::Outcome;
@@ -31,7 +31,11 @@ async fn page(x: &Exchange, bucket: &Bucket, scope: &Scope, after: Option<Resume
     let query = PageQuery {
         prefix: scope.prefix.clone().into_bytes(),
         delimiter: scope.delimiter.clone().unwrap_or_default().into_bytes(),
-        after: after.map_or_else(Vec::new, |after| after.as_str().as_bytes().to_vec()),
+        after: match after {
+            None => After::Nothing,
+            Some(ResumeAfter::Key(key)) => After::Key(key.into_bytes()),
+            Some(ResumeAfter::CommonPrefix(prefix)) => After::CommonPrefix(prefix.into_bytes()),
+        },
         max: scope.max_keys as usize,
     };
     let id = bucket.id;
@@ -40,12 +44,14 @@ async fn page(x: &Exchange, bucket: &Bucket, scope: &Scope, after: Option<Resume
 }
 
 fn shown(page: StoredPage<Listed>) -> Page {
-    let is_prefix = page.next_after.is_some() && page.next_after.as_ref() == page.common_prefixes.last();
-    let resume = if is_prefix { ResumeAfter::CommonPrefix } else { ResumeAfter::Key };
     Page {
         entries: page.entries.into_iter().map(entry).collect(),
         common_prefixes: page.common_prefixes.into_iter().map(text).collect(),
-        next: page.next_after.map(|next| resume(text(next))),
+        next: page.next_after.and_then(|after| match after {
+            After::Nothing => None,
+            After::Key(key) => Some(ResumeAfter::Key(text(key))),
+            After::CommonPrefix(prefix) => Some(ResumeAfter::CommonPrefix(text(prefix))),
+        }),
     }
 }
 

@@ -6,7 +6,8 @@ use engine::ids::UploadId;
 use engine::{Content, Error as EngineError, NewVersion, UploadView};
 use proto_s3::op::complete_multipart_upload::{Part, parse_document};
 use proto_s3::op::{
-    ObjectChecksum, Owner, abort_multipart_upload, complete_multipart_upload, create_multipart_upload, list_parts,
+    ObjectChecksum, Owner, abort_multipart_upload, complete_multipart_upload, create_multipart_upload,
+    list_parts,
 };
 use proto_s3::{ChecksumType, Code, ETag};
 
@@ -84,8 +85,11 @@ async fn attempt(
     let upload_checksum = checksum_of(&view.upload);
     let Completion { chosen, parts, pieces, etag, checksum } =
         completion::choose(request, listed, upload_checksum, &view.parts, x.limits())?;
-    let content =
-        if pieces.is_empty() { Content::Inline(Vec::new()) } else { Content::Frames { pieces, pins: view.pins } };
+    let content = if pieces.is_empty() {
+        Content::Inline(Vec::new())
+    } else {
+        Content::Frames { pieces, pins: view.pins }
+    };
     let checksum_type = checksum.map_or(ChecksumType::FullObject, |checksum| checksum.checksum_type);
     let meta = VersionMeta {
         etag: object_meta::stored_etag(etag),
@@ -102,7 +106,10 @@ async fn attempt(
     let draft = x.service.core().draft_version(&x.sealing(bucket)?, new, content)?;
     let precondition = object_meta::precondition(request.condition);
     let done = x
-        .at_home(bucket, move |shard| async move { shard.complete_upload(draft, &chosen, precondition).await })
+        .at_home(
+            bucket,
+            move |shard| async move { shard.complete_upload(draft, &chosen, precondition).await },
+        )
         .await?;
     Ok(done.map(|()| (etag, checksum)))
 }
@@ -133,7 +140,8 @@ fn completed(
     let scheme = if x.is_tls { "https" } else { "http" };
     let host = x.head.header("host").unwrap_or_default();
     let location = format!("{scheme}://{host}{}", x.head.raw_path);
-    complete_multipart_upload::render(request, &location, &etag, checksum.as_ref(), x.encryption(bucket)).into()
+    complete_multipart_upload::render(request, &location, &etag, checksum.as_ref(), x.encryption(bucket))
+        .into()
 }
 
 /// Gives an upload up.

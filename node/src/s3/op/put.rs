@@ -21,9 +21,8 @@ pub(super) async fn run(x: &Exchange, request: Request, body: Body<'_>) -> Outco
     x.check_early(&bucket, &request.key, request.condition).await?;
     let sealing = x.sealing(&bucket)?;
     let algorithm = request.checksum.algorithm().unwrap_or(ALGORITHM_DEFAULT);
-    let taken = body
-        .into_content(&x.service, &sealing, Layout::InlineIfSmall, algorithm, &request.checksum)
-        .await?;
+    let taken =
+        body.into_content(&x.service, &sealing, Layout::InlineIfSmall, algorithm, &request.checksum).await?;
     let etag = ETag::single(taken.digests.md5);
     let meta = VersionMeta {
         etag: object_meta::stored_etag(etag),

@@ -4,7 +4,9 @@ use proto_s3::condition::{Verdict, precondition_failed};
 use proto_s3::http::Response;
 use proto_s3::op::get_object_attributes::{Part, Parts, PartsPage};
 use proto_s3::op::object_read::{Decision, Request, Selection, no_such_part, render_not_modified};
-use proto_s3::op::{Object, ObjectChecksum, get_object, get_object_attributes, get_object_default, head_object};
+use proto_s3::op::{
+    Object, ObjectChecksum, get_object, get_object_attributes, get_object_default, head_object,
+};
 
 use crate::s3::answer::{Answer, ObjectBody};
 use crate::s3::error::{Outcome, Refusal};
@@ -87,7 +89,11 @@ fn select_part(number: u32, stored: &StoredObject) -> Outcome<(Selection, Option
     let at = number as usize - 1;
     if parts.is_empty() {
         let whole = Selection::Part { first: 0, len: stored.meta().size, parts_count: None };
-        return if at == 0 { Ok((whole, stored.checksum)) } else { Err(Refusal::from(no_such_part(number, 1))) };
+        return if at == 0 {
+            Ok((whole, stored.checksum))
+        } else {
+            Err(Refusal::from(no_such_part(number, 1)))
+        };
     }
     let parts_count = parts.len() as u32;
     let part = parts.get(at).ok_or_else(|| no_such_part(number, parts_count))?;

@@ -21,8 +21,7 @@ pub(super) async fn run(x: &Exchange, request: &Request, body: Body<'_>) -> Outc
     check_part_len(x, body.payload_len())?;
     let algorithm = choose_algorithm(checksum_of(&upload), request.checksum.algorithm())?;
     let sealing = x.sealing(&bucket)?;
-    let taken =
-        body.into_content(&x.service, &sealing, Layout::Frames, algorithm, &request.checksum).await?;
+    let taken = body.into_content(&x.service, &sealing, Layout::Frames, algorithm, &request.checksum).await?;
     let part = ReceivedPart {
         number: request.part_number,
         md5: taken.digests.md5,
@@ -47,7 +46,12 @@ pub(super) struct ReceivedPart {
 }
 
 /// Makes it a part of the upload, in place of an earlier one with its number. Answers when.
-pub(super) async fn commit(x: &Exchange, bucket: &Bucket, upload: &UploadBody, part: ReceivedPart) -> Outcome<i64> {
+pub(super) async fn commit(
+    x: &Exchange,
+    bucket: &Bucket,
+    upload: &UploadBody,
+    part: ReceivedPart,
+) -> Outcome<i64> {
     let modified = x.service.now_ms();
     let new = NewPart {
         bucket: bucket.id,
@@ -68,7 +72,12 @@ pub(super) async fn commit(x: &Exchange, bucket: &Bucket, upload: &UploadBody, p
 }
 
 /// What an upload was created with.
-pub(super) async fn find_upload(x: &Exchange, bucket: &Bucket, key: &str, upload_id: &str) -> Outcome<UploadBody> {
+pub(super) async fn find_upload(
+    x: &Exchange,
+    bucket: &Bucket,
+    key: &str,
+    upload_id: &str,
+) -> Outcome<UploadBody> {
     let id = exchange::upload_id(upload_id)?;
     let (bucket_id, wanted) = (bucket.id, key.as_bytes().to_vec());
     let found =
@@ -111,8 +120,9 @@ pub(super) fn type_mismatch(expected: Option<Algorithm>, actual: Option<Algorith
         algorithm.map_or_else(|| "null".to_owned(), |algorithm| algorithm.name().to_ascii_lowercase())
     };
     let (expected, actual) = (name(expected), name(actual));
-    let message =
-        format!("Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}");
+    let message = format!(
+        "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
+    );
     Error::with_message(Code::InvalidRequest, message)
 }
 
@@ -129,7 +139,9 @@ mod tests {
     fn a_part_has_the_checksum_of_its_upload() {
         assert_eq!(choose_algorithm(COMPOSITE, Some(Algorithm::Crc32)), Ok(Algorithm::Crc32));
         assert_eq!(choose_algorithm(FULL, None), Ok(Algorithm::Crc32));
-        for (upload, stated) in [(COMPOSITE, None), (COMPOSITE, Some(Algorithm::Sha1)), (FULL, Some(Algorithm::Sha1))] {
+        for (upload, stated) in
+            [(COMPOSITE, None), (COMPOSITE, Some(Algorithm::Sha1)), (FULL, Some(Algorithm::Sha1))]
+        {
             assert_eq!(choose_algorithm(upload, stated).unwrap_err().code, Code::InvalidRequest);
         }
     }
