@@ -100,7 +100,9 @@ impl fmt::Display for CertificateError {
                 files.certificate.display(),
                 files.key.display()
             ),
-            CertificateError::Tickets(source) => write!(f, "cannot make a key for TLS session tickets: {source}"),
+            CertificateError::Tickets(source) => {
+                write!(f, "cannot make a key for TLS session tickets: {source}")
+            }
         }
     }
 }
@@ -112,7 +114,8 @@ impl std::error::Error for CertificateError {}
 /// # Errors
 /// When the file can't be read or holds none.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let unreadable = |source| CertificateError::Unreadable { path: path.to_owned(), what: "certificate", source };
+    let unreadable =
+        |source| CertificateError::Unreadable { path: path.to_owned(), what: "certificate", source };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
         .map_err(unreadable)?;
@@ -122,7 +125,10 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
     Ok(certificates)
 }
 
-fn server_config(files: &CertificateFiles, tickets: Arc<dyn ProducesTickets>) -> Result<ServerConfig, CertificateError> {
+fn server_config(
+    files: &CertificateFiles,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, CertificateError> {
     let certificates = read_certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| CertificateError::Unreadable {
         path: files.key.clone(),
@@ -160,8 +166,10 @@ mod tests {
 
     #[test]
     fn aes_256_comes_first_and_chacha_last() {
-        let names: Vec<String> = provider().cipher_suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
-        let position = |part: &str| names.iter().rposition(|name| name.contains(part)).expect("suite is offered");
+        let names: Vec<String> =
+            provider().cipher_suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
+        let position =
+            |part: &str| names.iter().rposition(|name| name.contains(part)).expect("suite is offered");
         let first = |part: &str| names.iter().position(|name| name.contains(part)).expect("suite is offered");
         assert!(position("AES_256") < first("AES_128"), "{names:?}");
         assert!(position("AES_128") < first("CHACHA20"), "{names:?}");

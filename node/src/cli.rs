@@ -88,9 +88,11 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "[node]\ndata_dir = \"/a\"\nregion = \"here\"\ncores = \"0\"\n").expect("written");
+        std::fs::write(file.path(), "[node]\ndata_dir = \"/a\"\nregion = \"here\"\ncores = \"0\"\n")
+            .expect("written");
         let path = file.path().to_str().expect("UTF-8");
-        let flags = ["--config", path, "--data-dir", "/b", "--listen", "0.0.0.0:1,[::]:1", "--listen", "127.0.0.1:2"];
+        let flags =
+            ["--config", path, "--data-dir", "/b", "--listen", "0.0.0.0:1,[::]:1", "--listen", "127.0.0.1:2"];
         let config = parse(&flags).expect("flags").configuration().expect("valid");
         assert_eq!(config.node.data_dir, PathBuf::from("/b"));
         assert_eq!(config.node.region, "here");
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn flags_that_do_not_fit_the_rest_are_refused() {
-        let error = parse(&["--listen", "127.0.0.1:9001"]).expect("flags").configuration().expect_err("twice");
+        let error =
+            parse(&["--listen", "127.0.0.1:9001"]).expect("flags").configuration().expect_err("twice");
         assert!(error.to_string().contains("127.0.0.1:9001 is named twice"), "{error}");
     }
 
@@ -116,12 +119,16 @@ mod tests {
     #[test]
     fn help_shows_examples() {
         let help = parse(&["--help"]).expect_err("help is shown").to_string();
-        assert!(help.contains("Examples:") && help.contains("--data-dir") && help.contains("SIGHUP"), "{help}");
+        assert!(
+            help.contains("Examples:") && help.contains("--data-dir") && help.contains("SIGHUP"),
+            "{help}"
+        );
     }
 
     #[test]
     fn a_missing_configuration_file_is_named() {
-        let error = parse(&["--config", "/nowhere.toml"]).expect("flags").configuration().expect_err("missing");
+        let error =
+            parse(&["--config", "/nowhere.toml"]).expect("flags").configuration().expect_err("missing");
         assert!(error.to_string().contains("/nowhere.toml"), "{error}");
     }
 }

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use compio::net::TcpStream;
 use socket2::SockRef;
 
-use crate::metrics::CoreMetrics;
 use crate::mesh::CoreId;
+use crate::metrics::CoreMetrics;
 
 /// Time between two looks at the deadlines; also the resolution of the coarse clock they are made from.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -90,7 +90,8 @@ impl Connections {
 
     /// Counts a new connection and watches over it until the answer is dropped.
     pub fn admit(self: &Rc<Self>, socket: &TcpStream) -> Admission {
-        let watch = Rc::new(Watch { socket: socket.clone(), wait: Cell::new(None), is_late: Cell::new(false) });
+        let watch =
+            Rc::new(Watch { socket: socket.clone(), wait: Cell::new(None), is_late: Cell::new(false) });
         let mut watches = self.watches.borrow_mut();
         let slot = self.vacant.borrow_mut().pop().unwrap_or_else(|| {
             watches.push(None);

@@ -150,7 +150,10 @@ impl fmt::Display for SetUpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SetUpError::Pin { cpu, source } => {
-                write!(f, "cannot pin a thread to CPU {cpu}: {source}; choose CPUs of this machine by --cores (see `nproc`, `taskset -p 1`)")
+                write!(
+                    f,
+                    "cannot pin a thread to CPU {cpu}: {source}; choose CPUs of this machine by --cores (see `nproc`, `taskset -p 1`)"
+                )
             }
             SetUpError::Ring(source) => write!(
                 f,
@@ -264,13 +267,15 @@ impl Seat {
         Fut: Future<Output = Result<Rc<S>, OpenError>>,
     {
         let handle = mesh.handle(self.core);
+        let _mesh = compio::runtime::spawn(handle.serve());
         let context = CoreContext { core: self.core, mesh: handle.clone(), metrics: self.metrics.clone() };
         let service = match open(context).await {
             Ok(service) => service,
             Err(error) => return (self.tell)(self.core, CoreEvent::OpenFailed(error)),
         };
-        let _mesh = compio::runtime::spawn(handle.serve(service.clone()));
-        let connections = Connections::new(self.timeouts, self.connections_max, self.metrics.clone(), self.core);
+        handle.open(service.clone());
+        let connections =
+            Connections::new(self.timeouts, self.connections_max, self.metrics.clone(), self.core);
         let _sweeper = compio::runtime::spawn(connections.clone().sweep());
         (self.tell)(self.core, CoreEvent::Opened);
         let mut acceptors = Vec::new();
@@ -321,7 +326,12 @@ impl Seat {
     }
 }
 
-async fn serve<S: Service>(service: Rc<S>, tcp: Tcp, protection: Protection, certificates: Arc<Certificates>) {
+async fn serve<S: Service>(
+    service: Rc<S>,
+    tcp: Tcp,
+    protection: Protection,
+    certificates: Arc<Certificates>,
+) {
     let mut stream = match protection {
         Protection::None => Stream::Plain(Box::new(PlainStream::new(tcp))),
         Protection::Tls => match handshake(tcp, &certificates).await {

@@ -64,12 +64,12 @@ impl fmt::Display for BindError {
                  with --listen or --admin-listen",
                 self.address.port()
             ),
-            io::ErrorKind::AddrNotAvailable => {
-                f.write_str("no interface of this machine has that address (see `ip address`): choose another one")
-            }
-            io::ErrorKind::PermissionDenied => {
-                f.write_str("ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one, or grant the capability")
-            }
+            io::ErrorKind::AddrNotAvailable => f.write_str(
+                "no interface of this machine has that address (see `ip address`): choose another one",
+            ),
+            io::ErrorKind::PermissionDenied => f.write_str(
+                "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one, or grant the capability",
+            ),
             _ => f.write_str("choose another address with --listen or --admin-listen"),
         }
     }
@@ -81,7 +81,11 @@ impl std::error::Error for BindError {}
 ///
 /// # Errors
 /// When the address can't be bound, after some seconds if it is in use.
-pub fn bind(address: SocketAddr, protection: Protection, core_count: usize) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+pub fn bind(
+    address: SocketAddr,
+    protection: Protection,
+    core_count: usize,
+) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let failed = |source| BindError { address, source };
     // The unshared socket proves that the address is free; it goes before the shared ones come.
     let bound = retry_in_use(|| open(address, Sharing::Exclusive)?.local_addr()).map_err(failed)?;
@@ -101,7 +105,11 @@ pub fn bind_exclusive(address: SocketAddr) -> Result<StdListener, BindError> {
 }
 
 /// Accepts connections and hands each to `take`, which must not wait. Holds back while the core has as many as it may.
-pub async fn accept(listener: Listener, connections: Rc<Connections>, take: impl Fn(TcpStream, SocketAddr, Protection)) {
+pub async fn accept(
+    listener: Listener,
+    connections: Rc<Connections>,
+    take: impl Fn(TcpStream, SocketAddr, Protection),
+) {
     let protection = listener.protection;
     let listener = match TcpListener::from_std(listener.socket) {
         Ok(listener) => listener,
@@ -216,7 +224,8 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_refused_at_once_with_advice() {
         let begin = Instant::now();
-        let error = bind("192.0.2.1:9000".parse().expect("an address"), Protection::Tls, 1).expect_err("not ours");
+        let error =
+            bind("192.0.2.1:9000".parse().expect("an address"), Protection::Tls, 1).expect_err("not ours");
         assert!(begin.elapsed() < BIND_PATIENCE);
         assert!(error.to_string().contains("ip address"), "{error}");
     }

@@ -40,7 +40,8 @@ impl std::error::Error for LoggingError {}
 /// # Errors
 /// When the level is no filter.
 pub fn start(log: &Log) -> Result<(), LoggingError> {
-    let level = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| log.level.clone());
+    let level =
+        std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| log.level.clone());
     let filter = EnvFilter::try_new(&level).map_err(|source| LoggingError::Filter { level, source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match log.format {

@@ -22,20 +22,19 @@
 //!
 //! Besides the cores there is one more seat, the *observer*: it calls, and nobody calls it. The admin thread sits there.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 
-use crossbeam::queue::ArrayQueue;
-use crossbeam::utils::CachePadded;
 use futures_channel::oneshot;
-use futures_util::task::AtomicWaker;
+
+mod seat;
+
+use seat::{Local, Message, Shared, Ticket};
 
 /// Messages that one lane holds. A core rarely has more than a few hundred calls to one other core between two passes
 /// of that core's loop; what doesn't fit waits in the sender's outbox.
@@ -99,10 +98,7 @@ impl<T> Mesh<T> {
     pub fn new(core_count: usize, lane_len: usize) -> Self {
         assert!(core_count > 0, "a node has at least one core");
         assert!(lane_len > 0, "a lane holds at least one message");
-        let seat_count = core_count + 1;
-        let lanes = (0..seat_count * seat_count).map(|_| CachePadded::new(Lane::new(lane_len))).collect();
-        let seats = (0..seat_count).map(|_| CachePadded::new(Seat::default())).collect();
-        Mesh { shared: Arc::new(Shared { core_count, seats, lanes }) }
+        Mesh { shared: Arc::new(Shared::new(core_count, lane_len)) }
     }
 
     /// The seat of `core`; taken once, on that core's thread.
@@ -134,16 +130,7 @@ impl<T> Mesh<T> {
     fn take_seat(&self, here: CoreId) -> MeshHandle<T> {
         let seat = &self.shared.seats[here.index()];
         assert!(!seat.is_taken.swap(true, Ordering::SeqCst), "the mesh seat {here} is taken once");
-        let outboxes = self.shared.seat_ids().map(|_| VecDeque::new()).collect();
-        MeshHandle {
-            local: Rc::new(Local {
-                here,
-                shared: self.shared.clone(),
-                outboxes: RefCell::new(outboxes),
-                waiting_count: Cell::new(0),
-                state: RefCell::new(Weak::new()),
-            }),
-        }
+        MeshHandle { local: Rc::new(Local::new(here, self.shared.clone())) }
     }
 }
 
@@ -171,10 +158,10 @@ impl<T> MeshHandle<T> {
 
     /// Runs `f` with the state of `core`, on `core`, and brings the result back. On the own core it runs in place.
     ///
-    /// Calls to a core that doesn't serve yet wait until it does.
+    /// Calls to a core that isn't open yet wait until it is.
     ///
     /// # Errors
-    /// [`MeshClosed`] when the core has shut down, or does before it has answered.
+    /// [`MeshClosed`] when the core has shut down, or does before it has answered; on the own core also before it is open.
     pub async fn call<R, F, Fut>(&self, core: CoreId, f: F) -> Result<R, MeshClosed>
     where
         R: Send + 'static,
@@ -183,7 +170,7 @@ impl<T> MeshHandle<T> {
     {
         assert!(core.index() < self.core_count(), "core {core} is not of this mesh");
         if core == self.local.here {
-            let state = self.local.state.borrow().upgrade().ok_or(MeshClosed)?;
+            let state = self.local.state.borrow().clone().ok_or(MeshClosed)?;
             return Ok(f(state).await);
         }
         let (sender, receiver) = oneshot::channel();
@@ -203,19 +190,18 @@ impl<T> MeshHandle<T> {
         receiver.await.map_err(|_| MeshClosed)
     }
 
-    /// The receiving loop of a core: runs what arrives for `state` as tasks of the current runtime. Never ends by
+    /// The receiving loop of this seat: takes what arrives, replies at once, calls once the seat is open. Never ends by
     /// itself; dropping it closes the seat, and every call to it, waiting or to come, ends with [`MeshClosed`].
-    ///
-    /// From the moment this is called (not polled), calls of the core to itself find `state`.
-    pub fn serve(&self, state: Rc<T>) -> Serve<T> {
-        *self.local.state.borrow_mut() = Rc::downgrade(&state);
-        Serve { local: self.local.clone(), state: Some(state) }
+    pub fn serve(&self) -> Serve<T> {
+        Serve { local: self.local.clone() }
     }
 
-    /// The receiving loop of the observer: replies only.
-    pub fn serve_replies(&self) -> Serve<T> {
-        assert_eq!(self.here().index(), self.core_count(), "only the observer has no state");
-        Serve { local: self.local.clone(), state: None }
+    /// From now on calls find `state`, those that have waited for it first. Until the seat closes it keeps `state`.
+    pub fn open(&self, state: Rc<T>) {
+        *self.local.state.borrow_mut() = Some(state.clone());
+        for run in self.local.early_calls.take() {
+            run(&self.local, state.clone());
+        }
     }
 }
 
@@ -229,7 +215,6 @@ impl<T> Clone for MeshHandle<T> {
 #[must_use = "a seat that is not served answers nobody"]
 pub struct Serve<T: 'static> {
     local: Rc<Local<T>>,
-    state: Option<Rc<T>>,
 }
 
 impl<T> Future for Serve<T> {
@@ -282,10 +267,14 @@ impl<T> Serve<T> {
     }
 
     fn handle(&self, message: Message<T>) {
-        match (message, &self.state) {
-            (Message::Reply(deliver), _) => deliver(),
-            (Message::Call(run), Some(state)) => run(&self.local, state.clone()),
-            (Message::Call(_), None) => unreachable!("`call` refuses the observer as a target"),
+        let run = match message {
+            Message::Reply(deliver) => return deliver(),
+            Message::Call(run) => run,
+        };
+        let state = self.local.state.borrow().clone();
+        match state {
+            Some(state) => run(&self.local, state),
+            None => self.local.early_calls.borrow_mut().push(run),
         }
     }
 }
@@ -293,7 +282,9 @@ impl<T> Serve<T> {
 impl<T> Drop for Serve<T> {
     fn drop(&mut self) {
         let (shared, here) = (&self.local.shared, self.local.here);
-        *self.local.state.borrow_mut() = Weak::new();
+        // The state may hold a handle of this seat: whatever it drops, it must not find us borrowed.
+        let state = self.local.state.take();
+        drop((state, self.local.early_calls.take()));
         self.local.seat().is_closed.store(true, Ordering::Relaxed);
         // Pairs with the fence in `send`: a sender either sees us closed, or its message is dropped here.
         fence(Ordering::SeqCst);
@@ -302,179 +293,6 @@ impl<T> Drop for Serve<T> {
             lane.drop_messages();
             lane.is_starved.store(false, Ordering::Relaxed);
             shared.unpark(from);
-        }
-    }
-}
-
-/// The boxed part of a call: runs on the target with its seat and its state.
-type Run<T> = Box<dyn FnOnce(&Rc<Local<T>>, Rc<T>) + Send>;
-
-enum Message<T: 'static> {
-    Call(Run<T>),
-    Reply(Box<dyn FnOnce() + Send>),
-}
-
-/// The queue from one seat to another.
-struct Lane<T: 'static> {
-    queue: ArrayQueue<Message<T>>,
-    /// The sender has messages that found no room; whoever makes room wakes it.
-    is_starved: AtomicBool,
-}
-
-impl<T> Lane<T> {
-    fn new(len: usize) -> Self {
-        Lane { queue: ArrayQueue::new(len), is_starved: AtomicBool::new(false) }
-    }
-
-    fn drop_messages(&self) {
-        while self.queue.pop().is_some() {}
-    }
-}
-
-#[derive(Default)]
-struct Seat {
-    waker: AtomicWaker,
-    /// The receiving loop sleeps and must be woken. Else it looks at its lanes again before it sleeps.
-    is_parked: AtomicBool,
-    is_closed: AtomicBool,
-    is_taken: AtomicBool,
-    calls: AtomicU64,
-    waits: AtomicU64,
-}
-
-struct Shared<T: 'static> {
-    core_count: usize,
-    seats: Box<[CachePadded<Seat>]>,
-    lanes: Box<[CachePadded<Lane<T>>]>,
-}
-
-impl<T> Shared<T> {
-    fn lane(&self, from: CoreId, to: CoreId) -> &Lane<T> {
-        &self.lanes[from.index() * self.seats.len() + to.index()]
-    }
-
-    fn seat_ids(&self) -> impl Iterator<Item = CoreId> + use<T> {
-        (0..self.seats.len()).map(CoreId::new)
-    }
-
-    /// Makes sure that `core` looks at its lanes and outboxes once more.
-    fn unpark(&self, core: CoreId) {
-        let seat = &self.seats[core.index()];
-        fence(Ordering::SeqCst);
-        if seat.is_parked.load(Ordering::Relaxed) && seat.is_parked.swap(false, Ordering::Relaxed) {
-            seat.waker.wake();
-        }
-    }
-
-    fn is_closed(&self, core: CoreId) -> bool {
-        self.seats[core.index()].is_closed.load(Ordering::Relaxed)
-    }
-}
-
-/// One seat, on its own thread.
-struct Local<T: 'static> {
-    here: CoreId,
-    shared: Arc<Shared<T>>,
-    /// Per target: messages that found the lane full, oldest first.
-    outboxes: RefCell<Vec<Outbox<T>>>,
-    waiting_count: Cell<usize>,
-    state: RefCell<Weak<T>>,
-}
-
-type Outbox<T> = VecDeque<Rc<RefCell<Option<Message<T>>>>>;
-
-impl<T> Local<T> {
-    fn seat(&self) -> &Seat {
-        &self.shared.seats[self.here.index()]
-    }
-
-    /// Puts `message` on the lane, or behind those that already wait for room.
-    fn send(&self, to: CoreId, message: Message<T>) -> Result<Ticket<T>, MeshClosed> {
-        if self.shared.is_closed(to) {
-            return Err(MeshClosed);
-        }
-        let lane = self.shared.lane(self.here, to);
-        let mut outboxes = self.outboxes.borrow_mut();
-        let outbox = &mut outboxes[to.index()];
-        let rejected = if outbox.is_empty() { lane.queue.push(message).err() } else { Some(message) };
-        let Some(message) = rejected else {
-            drop(outboxes);
-            self.shared.unpark(to);
-            if self.shared.is_closed(to) {
-                lane.drop_messages();
-            }
-            return Ok(Ticket(None));
-        };
-        let waiting = Rc::new(RefCell::new(Some(message)));
-        outbox.push_back(waiting.clone());
-        self.waiting_count.set(self.waiting_count.get() + 1);
-        self.seat().waits.fetch_add(1, Ordering::Relaxed);
-        self.flush_outbox(to, outbox);
-        Ok(Ticket(Some(waiting)))
-    }
-
-    fn flush_outboxes(&self) -> usize {
-        if self.waiting_count.get() == 0 {
-            return 0;
-        }
-        let mut outboxes = self.outboxes.borrow_mut();
-        self.shared.seat_ids().map(|to| self.flush_outbox(to, &mut outboxes[to.index()])).sum()
-    }
-
-    /// Moves what fits from `outbox` to its lane. What doesn't fit leaves the lane marked as starved.
-    fn flush_outbox(&self, to: CoreId, outbox: &mut Outbox<T>) -> usize {
-        let lane = self.shared.lane(self.here, to);
-        if self.shared.is_closed(to) {
-            self.waiting_count.set(self.waiting_count.get() - outbox.len());
-            // The senders still hold their tickets, so the messages must be dropped one by one.
-            outbox.drain(..).for_each(|waiting| drop(waiting.borrow_mut().take()));
-            return 0;
-        }
-        let mut moved = self.push_waiting(lane, outbox);
-        if !outbox.is_empty() {
-            lane.is_starved.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            moved += self.push_waiting(lane, outbox);
-        }
-        if moved > 0 {
-            self.shared.unpark(to);
-        }
-        moved
-    }
-
-    fn push_waiting(&self, lane: &Lane<T>, outbox: &mut Outbox<T>) -> usize {
-        let mut moved = 0;
-        while let Some(waiting) = outbox.front() {
-            let message = waiting.borrow_mut().take();
-            // An abandoned entry is empty and just leaves the line.
-            if let Some(message) = message {
-                if let Err(message) = lane.queue.push(message) {
-                    *waiting.borrow_mut() = Some(message);
-                    break;
-                }
-                moved += 1;
-            }
-            outbox.pop_front();
-            self.waiting_count.set(self.waiting_count.get() - 1);
-        }
-        moved
-    }
-}
-
-/// The sender's hold on a message that may still wait for room. Dropping it takes the message back.
-struct Ticket<T: 'static>(Option<Rc<RefCell<Option<Message<T>>>>>);
-
-impl<T> Ticket<T> {
-    /// Lets the message go its way without its sender.
-    fn leave(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        if let Some(waiting) = &self.0 {
-            drop(waiting.borrow_mut().take());
         }
     }
 }

@@ -16,8 +16,8 @@ pub use exposition::Exposition;
 /// Upper bounds of the latency buckets in microseconds: 1-2.5-5 steps around what a healthy node shows (device reads of 0.1
 /// to 10 ms), and up to what a client still waits for.
 pub const LATENCY_BOUNDS_US: [u64; 17] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-    10_000_000, 30_000_000,
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
 
 /// Status classes 1xx to 5xx.
@@ -174,24 +174,28 @@ pub struct Sample {
 
 /// Renders what the cores counted.
 pub fn render_cores(cores: &[CoreMetrics], out: &mut Exposition) {
-    let per_core: [(&Family, fn(&CoreMetrics) -> u64); 8] = [
-        (&CONNECTIONS_OPEN, |c| c.connections_open.value()),
-        (&CONNECTIONS_ACCEPTED, |c| c.connections_accepted.value()),
-        (&ACCEPT_ERRORS, |c| c.accept_errors.value()),
-        (&CONNECTIONS_TIMED_OUT, |c| c.connections_timed_out.value()),
-        (&TLS_HANDSHAKES, |c| c.tls_handshakes.value()),
-        (&TLS_HANDSHAKE_FAILURES, |c| c.tls_handshake_failures.value()),
-        (&RECEIVED_BYTES, |c| c.received_bytes.value()),
-        (&SENT_BYTES, |c| c.sent_bytes.value()),
-    ];
-    for (family, value) in per_core {
-        out.family(family);
-        for (index, core) in cores.iter().enumerate() {
-            out.sample(family.name, &[("core", &index.to_string())], value(core) as f64);
-        }
-    }
+    render_per_core(cores, out, &CONNECTIONS_OPEN, |core| core.connections_open.value());
+    render_per_core(cores, out, &CONNECTIONS_ACCEPTED, |core| core.connections_accepted.value());
+    render_per_core(cores, out, &ACCEPT_ERRORS, |core| core.accept_errors.value());
+    render_per_core(cores, out, &CONNECTIONS_TIMED_OUT, |core| core.connections_timed_out.value());
+    render_per_core(cores, out, &TLS_HANDSHAKES, |core| core.tls_handshakes.value());
+    render_per_core(cores, out, &TLS_HANDSHAKE_FAILURES, |core| core.tls_handshake_failures.value());
+    render_per_core(cores, out, &RECEIVED_BYTES, |core| core.received_bytes.value());
+    render_per_core(cores, out, &SENT_BYTES, |core| core.sent_bytes.value());
     render_requests(cores, out);
     render_latency(cores, out);
+}
+
+fn render_per_core(
+    cores: &[CoreMetrics],
+    out: &mut Exposition,
+    family: &Family,
+    value: impl Fn(&CoreMetrics) -> u64,
+) {
+    out.family(family);
+    for (index, core) in cores.iter().enumerate() {
+        out.sample(family.name, &[("core", &index.to_string())], value(core) as f64);
+    }
 }
 
 fn render_requests(cores: &[CoreMetrics], out: &mut Exposition) {
@@ -235,10 +239,13 @@ static ACCEPT_ERRORS: Family = counter("basalt_accept_errors_total", "Failures t
 static CONNECTIONS_TIMED_OUT: Family =
     counter("basalt_connections_timed_out_total", "Connections ended because the peer was too slow.");
 static TLS_HANDSHAKES: Family = counter("basalt_tls_handshakes_total", "TLS handshakes completed.");
-static TLS_HANDSHAKE_FAILURES: Family = counter("basalt_tls_handshake_failures_total", "TLS handshakes that failed.");
-static RECEIVED_BYTES: Family = counter("basalt_received_bytes_total", "Bytes received on sockets, TLS included.");
+static TLS_HANDSHAKE_FAILURES: Family =
+    counter("basalt_tls_handshake_failures_total", "TLS handshakes that failed.");
+static RECEIVED_BYTES: Family =
+    counter("basalt_received_bytes_total", "Bytes received on sockets, TLS included.");
 static SENT_BYTES: Family = counter("basalt_sent_bytes_total", "Bytes sent on sockets, TLS included.");
-static REQUESTS: Family = counter("basalt_requests_total", "Requests answered, by operation and status class.");
+static REQUESTS: Family =
+    counter("basalt_requests_total", "Requests answered, by operation and status class.");
 
 #[cfg(test)]
 mod tests {
@@ -271,13 +278,21 @@ mod tests {
             cores[0].count_request(OperationIndex(0), 200, Duration::from_micros(us));
         }
         let text = rendered(&cores);
-        let bucket = |le: &str| format!("basalt_request_duration_seconds_bucket{{operation=\"GetObject\",le=\"{le}\"}}");
+        let bucket = |le: &str| {
+            format!("basalt_request_duration_seconds_bucket{{operation=\"GetObject\",le=\"{le}\"}}")
+        };
         assert!(text.contains(&format!("{} 1\n", bucket("0.0001"))), "{text}");
         assert!(text.contains(&format!("{} 2\n", bucket("0.00025"))), "{text}");
         assert!(text.contains(&format!("{} 2\n", bucket("30"))), "{text}");
         assert!(text.contains(&format!("{} 3\n", bucket("+Inf"))), "{text}");
-        assert!(text.contains("basalt_request_duration_seconds_count{operation=\"GetObject\"} 3\n"), "{text}");
-        assert!(text.contains("basalt_request_duration_seconds_sum{operation=\"GetObject\"} 31.000201\n"), "{text}");
+        assert!(
+            text.contains("basalt_request_duration_seconds_count{operation=\"GetObject\"} 3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("basalt_request_duration_seconds_sum{operation=\"GetObject\"} 31.000201\n"),
+            "{text}"
+        );
     }
 
     #[test]

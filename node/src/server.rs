@@ -88,21 +88,27 @@ impl Server {
     ///
     /// # Errors
     /// Each says what to do.
-    pub fn start_on<S, F, Fut>(config: &Config, boot: &Boot, cpus: Vec<Option<usize>>, open: F) -> Result<Server, ServerError>
+    pub fn start_on<S, F, Fut>(
+        config: &Config,
+        boot: &Boot,
+        cpus: Vec<Option<usize>>,
+        open: F,
+    ) -> Result<Server, ServerError>
     where
         S: Service,
         F: Fn(CoreContext<S>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rc<S>, OpenError>>,
     {
         let core_count = cpus.len();
-        raise_file_limit();
+        raise_file_limit(core_count.saturating_mul(config.limits.connections_per_core_max));
         let mut listeners: Vec<Vec<Listener>> = (0..core_count).map(|_| Vec::new()).collect();
         let addresses = bind_all(&mut listeners, config.node.listen.iter().map(|a| a.0), Protection::Tls)?;
         let insecure = config.node.insecure_http.iter().map(|a| a.0);
         let insecure_addresses = bind_all(&mut listeners, insecure, Protection::None)?;
         let admin = listener::bind_exclusive(config.node.admin_listen.0).map_err(ServerError::Bind)?;
         let admin_address = admin.local_addr().map_err(ServerError::Thread)?;
-        let certificates = Certificates::load(boot.certificate_files.clone()).map_err(ServerError::Certificate)?;
+        let certificates =
+            Certificates::load(boot.certificate_files.clone()).map_err(ServerError::Certificate)?;
         let certificates = Arc::new(certificates);
         let metrics = CoreMetrics::for_cores(core_count, S::OPERATIONS);
         let mesh = Mesh::<S>::new(core_count, LANE_LEN);
@@ -134,6 +140,12 @@ impl Server {
         admin::start(admin, mesh, metrics, phase.clone()).map_err(ServerError::Thread)?;
         server.cores.command(Command::Accept);
         phase.set(Phase::Serving);
+        if !server.insecure_addresses.is_empty() {
+            tracing::warn!(
+                addresses = ?server.insecure_addresses,
+                "plain HTTP: requests and data on these addresses can be read and changed on the way"
+            );
+        }
         tracing::info!(cores = core_count, addresses = ?server.addresses, admin = %admin_address, "serving");
         Ok(server)
     }
@@ -173,7 +185,9 @@ impl Server {
         while open_count < self.core_count {
             match self.events.recv().expect("we hold a sender ourselves") {
                 Event::Core(_, CoreEvent::Opened) => open_count += 1,
-                Event::Core(core, CoreEvent::OpenFailed(source)) => return Err(ServerError::Open { core, source }),
+                Event::Core(core, CoreEvent::OpenFailed(source)) => {
+                    return Err(ServerError::Open { core, source });
+                }
                 Event::Core(core, CoreEvent::Ended) => return Err(ServerError::CoreEnded { core }),
                 _ => {}
             }
@@ -279,11 +293,17 @@ impl fmt::Display for ServerError {
             ServerError::Bind(error) => error.fmt(f),
             ServerError::Certificate(error) => error.fmt(f),
             ServerError::Thread(error) => {
-                write!(f, "the kernel refuses a thread or a socket: {error}; check the limits of this user (ulimit -a)")
+                write!(
+                    f,
+                    "the kernel refuses a thread or a socket: {error}; check the limits of this user (ulimit -a)"
+                )
             }
             ServerError::Open { core, source } => write!(f, "core {core} cannot open the store: {source}"),
             ServerError::CoreEnded { core } => {
-                write!(f, "core {core} has ended by itself, which is a bug; start the node again, what was acknowledged is safe")
+                write!(
+                    f,
+                    "core {core} has ended by itself, which is a bug; start the node again, what was acknowledged is safe"
+                )
             }
         }
     }
@@ -298,7 +318,8 @@ fn bind_all(
 ) -> Result<Vec<SocketAddr>, ServerError> {
     let mut bound_addresses = Vec::new();
     for address in addresses {
-        let (bound, sockets) = listener::bind(address, protection, listeners.len()).map_err(ServerError::Bind)?;
+        let (bound, sockets) =
+            listener::bind(address, protection, listeners.len()).map_err(ServerError::Bind)?;
         bound_addresses.push(bound);
         for (core, socket) in listeners.iter_mut().zip(sockets) {
             core.push(socket);
@@ -324,12 +345,18 @@ fn tell(sender: &Sender<Event>) -> Tell {
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1024 is for programs that use select.
-fn raise_file_limit() {
+fn raise_file_limit(connections_max: usize) {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || (limit.current.is_some() && limit.maximum.is_none()) {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit on open files stays at {:?}", limit.current);
-        }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files_max = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    if files_max.is_some_and(|files_max| files_max < connections_max as u64) {
+        tracing::warn!(
+            files_max,
+            connections_max,
+            "the limit on open files is below limits.connections_per_core_max times the cores; raise it (ulimit -Hn, LimitNOFILE)"
+        );
     }
 }

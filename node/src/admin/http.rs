@@ -83,7 +83,11 @@ async fn read_head(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 /// The path, and whether only the head is asked for.
 fn parse(head: &[u8]) -> Result<(String, bool), Answer> {
-    let line = head.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let line = head
+        .split(|byte| *byte == b'\r')
+        .next()
+        .and_then(|line| std::str::from_utf8(line).ok())
+        .unwrap_or_default();
     let mut parts = line.split(' ');
     let (Some(method), Some(target), Some("HTTP/1.1" | "HTTP/1.0"), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -112,7 +116,13 @@ mod tests {
     fn what_is_no_request_for_a_page_is_refused() {
         let status = |head: &[u8]| parse(head).err().map(|answer| answer.status);
         assert_eq!(status(b"POST /metrics HTTP/1.1\r\n\r\n"), Some(405));
-        for head in [&b"\x16\x03\x01"[..], b"GET / HTTP/2\r\n\r\n", b"GET /\r\n\r\n", b"GET / x HTTP/1.1\r\n\r\n", b"\xff\r\n"] {
+        for head in [
+            &b"\x16\x03\x01"[..],
+            b"GET / HTTP/2\r\n\r\n",
+            b"GET /\r\n\r\n",
+            b"GET / x HTTP/1.1\r\n\r\n",
+            b"\xff\r\n",
+        ] {
             assert_eq!(status(head), Some(400));
         }
     }

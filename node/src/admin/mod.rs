@@ -78,7 +78,7 @@ pub fn start<S: Service>(
         };
         runtime.block_on(async {
             let observer = mesh.observer();
-            let _mesh = compio::runtime::spawn(observer.serve_replies());
+            let _mesh = compio::runtime::spawn(observer.serve());
             let admin = Rc::new(Admin { observer, mesh, metrics, phase });
             admin.accept(listener).await;
         });
@@ -116,7 +116,9 @@ impl<S: Service> Admin<S> {
     async fn answer(&self, path: &str) -> http::Answer {
         match path {
             "/healthz" => self.health().await,
-            "/metrics" => http::Answer { status: 200, content_type: METRICS_TYPE, body: self.metrics().await },
+            "/metrics" => {
+                http::Answer { status: 200, content_type: METRICS_TYPE, body: self.metrics().await }
+            }
             _ => http::Answer::text(404, "not found; there are /healthz and /metrics\n"),
         }
     }
@@ -134,7 +136,10 @@ impl<S: Service> Admin<S> {
         if hung.is_empty() {
             return http::Answer::text(200, "ok\n");
         }
-        http::Answer::text(503, &format!("no answer within {ANSWER_TIMEOUT:?} from core {}\n", hung.join(", ")))
+        http::Answer::text(
+            503,
+            &format!("no answer within {ANSWER_TIMEOUT:?} from core {}\n", hung.join(", ")),
+        )
     }
 
     async fn metrics(&self) -> String {
@@ -144,7 +149,8 @@ impl<S: Service> Admin<S> {
         for (core, answer) in self.ask_all(|service| service.samples()).await {
             let labels = || vec![("core", core.to_string())];
             let figures = self.mesh.figures(core);
-            let mut add = |family, value: u64| samples.push(Sample { family, labels: labels(), value: value as f64 });
+            let mut add =
+                |family, value: u64| samples.push(Sample { family, labels: labels(), value: value as f64 });
             add(&CORE_UP, u64::from(answer.is_some()));
             add(&MESH_CALLS, figures.calls);
             add(&MESH_WAITS, figures.waits);

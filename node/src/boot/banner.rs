@@ -15,7 +15,8 @@ pub fn banner(config: &Config, boot: &Boot, address: SocketAddr, is_insecure: bo
     let region = &config.node.region;
     let bundle = ca.as_ref().map(|ca| format!(" AWS_CA_BUNDLE={ca}")).unwrap_or_default();
     let cacert = ca.as_ref().map(|ca| format!(" --cacert {ca}")).unwrap_or_default();
-    let environment = format!("AWS_SHARED_CREDENTIALS_FILE={credentials}{bundle} AWS_DEFAULT_REGION={region}");
+    let environment =
+        format!("AWS_SHARED_CREDENTIALS_FILE={credentials}{bundle} AWS_DEFAULT_REGION={region}");
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         text.write_fmt(arguments).expect("a String takes every text");

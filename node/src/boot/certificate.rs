@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use jiff::{Span, Timestamp, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::RootCertStore;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -82,12 +82,15 @@ impl LocalCertificate {
 
     /// Whether the certificate that is there will do for another while.
     fn is_fitting(&self, now: Timestamp) -> bool {
-        let (Ok(chain), Ok(ca)) = (read_certificates(&self.files().certificate), read_certificates(&self.ca_path())) else {
+        let (Ok(chain), Ok(ca)) =
+            (read_certificates(&self.files().certificate), read_certificates(&self.ca_path()))
+        else {
             return false;
         };
         let Ok(key) = PrivateKeyDer::from_pem_file(self.files().key) else { return false };
         let mut roots = RootCertStore::empty();
-        let (Ok(certificate), Ok(())) = (ParsedCertificate::try_from(&chain[0]), roots.add(ca[0].clone())) else {
+        let (Ok(certificate), Ok(())) = (ParsedCertificate::try_from(&chain[0]), roots.add(ca[0].clone()))
+        else {
             return false;
         };
         let provider = aws_lc_rs::default_provider();
@@ -174,7 +177,8 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
 
 fn obtain_key(path: &Path) -> Result<KeyPair, BootError> {
     if let Some(pem) = files::read_secret(path)? {
-        return KeyPair::from_pem(&pem).map_err(|_| BootError::CertificateKeyMalformed { path: path.to_owned() });
+        return KeyPair::from_pem(&pem)
+            .map_err(|_| BootError::CertificateKeyMalformed { path: path.to_owned() });
     }
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(BootError::Certificate)?;
     files::write(path, key.serialize_pem().as_bytes(), files::SECRET)?;
@@ -227,7 +231,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let now = Timestamp::now();
         local(directory.path(), &["localhost"]).ensure(now).expect("made");
-        let more = local(directory.path(), &["localhost", "s3.example.com", "*.s3.example.com", "2001:db8::1"]);
+        let more =
+            local(directory.path(), &["localhost", "s3.example.com", "*.s3.example.com", "2001:db8::1"]);
         assert!(more.ensure(now).expect("made"));
         assert!(!more.ensure(now).expect("kept"));
     }
@@ -269,7 +274,8 @@ mod tests {
     #[test]
     fn the_names_are_those_a_client_may_use() {
         let mut config = Config::default();
-        config.node.listen = vec!["0.0.0.0:1".parse().expect("an address"), "10.1.2.3:1".parse().expect("an address")];
+        config.node.listen =
+            vec!["0.0.0.0:1".parse().expect("an address"), "10.1.2.3:1".parse().expect("an address")];
         config.node.domains = vec!["s3.example.com".into()];
         let names = names(&config);
         for name in ["localhost", "127.0.0.1", "::1", "10.1.2.3", "s3.example.com", "*.s3.example.com"] {

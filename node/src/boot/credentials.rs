@@ -30,7 +30,8 @@ impl Credentials {
     fn generate() -> Result<Self, BootError> {
         let id = random_text(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ID_LEN)?;
         // No + and /, which AWS has: they need escaping in URLs and shells.
-        let secret = random_text(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", SECRET_LEN)?;
+        let secret =
+            random_text(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", SECRET_LEN)?;
         Ok(Credentials { access_key: format!("{PREFIX}{id}"), secret: Zeroizing::new(secret) })
     }
 
@@ -71,7 +72,8 @@ impl fmt::Debug for Credentials {
 /// Reads the file, or makes it.
 pub fn obtain(path: &Path) -> Result<Credentials, BootError> {
     if let Some(text) = files::read_secret(path)?.map(Zeroizing::new) {
-        return Credentials::parse(&text).ok_or_else(|| BootError::CredentialsMalformed { path: path.to_owned() });
+        return Credentials::parse(&text)
+            .ok_or_else(|| BootError::CredentialsMalformed { path: path.to_owned() });
     }
     let credentials = Credentials::generate()?;
     files::write(path, credentials.to_file().as_bytes(), files::SECRET)?;
@@ -113,7 +115,12 @@ mod tests {
 
     #[test]
     fn a_file_without_both_halves_is_refused() {
-        for text in ["", "[default]\naws_access_key_id = A\n", "aws_access_key_id=A\naws_secret_access_key=B\n", "[default]\naws_access_key_id=\naws_secret_access_key=\n"] {
+        for text in [
+            "",
+            "[default]\naws_access_key_id = A\n",
+            "aws_access_key_id=A\naws_secret_access_key=B\n",
+            "[default]\naws_access_key_id=\naws_secret_access_key=\n",
+        ] {
             assert_eq!(Credentials::parse(text), None, "{text}");
         }
     }

@@ -186,7 +186,10 @@ mod tests {
         let file = fs::File::create(directory.path().join("device-0.basalt")).expect("created");
         file.set_len(6 << 20).expect("sized");
         let plans = plan(&Config::default(), directory.path()).expect("there is room");
-        assert_eq!(sizes(&plans), [DeviceContent::File { len: 6 << 20 }, DeviceContent::Missing { size: 6 << 20 }]);
+        assert_eq!(
+            sizes(&plans),
+            [DeviceContent::File { len: 6 << 20 }, DeviceContent::Missing { size: 6 << 20 }]
+        );
     }
 
     #[test]
@@ -199,7 +202,10 @@ mod tests {
             .into();
         config.store.devices[1].size = Auto::Set(ByteSize(4 << 20));
         let plans = plan(&config, directory.path()).expect("there is room");
-        assert_eq!(sizes(&plans), [DeviceContent::Missing { size: 8 << 20 }, DeviceContent::Missing { size: 4 << 20 }]);
+        assert_eq!(
+            sizes(&plans),
+            [DeviceContent::Missing { size: 8 << 20 }, DeviceContent::Missing { size: 4 << 20 }]
+        );
     }
 
     #[test]
@@ -208,7 +214,10 @@ mod tests {
         let mut config = Config::default();
         config.store.device_size = Auto::Set(ByteSize(1 << 60));
         let error = plan(&config, directory.path()).expect_err("no disk is that large").to_string();
-        assert!(error.contains("store.device_size") && error.contains(&directory.path().display().to_string()), "{error}");
+        assert!(
+            error.contains("store.device_size") && error.contains(&directory.path().display().to_string()),
+            "{error}"
+        );
         assert!(error.contains("2097152TiB"), "{error}");
     }
 

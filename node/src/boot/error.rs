@@ -147,11 +147,9 @@ impl fmt::Display for BootError {
                  another place with --data-dir or store.devices",
                 directory.display()
             ),
-            BootError::NotADevice { path } => write!(
-                f,
-                "{} is neither a file nor a block device; correct store.devices",
-                path.display()
-            ),
+            BootError::NotADevice { path } => {
+                write!(f, "{} is neither a file nor a block device; correct store.devices", path.display())
+            }
         }
     }
 }

@@ -61,12 +61,20 @@ pub fn read_secret(path: &Path) -> Result<Option<String>, BootError> {
 /// Takes the lock for as long as the answer lives.
 pub fn lock(path: &Path) -> Result<File, BootError> {
     let failed = |source| BootError::File { path: path.to_owned(), action: "lock", source };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(SECRET).open(path).map_err(failed)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(SECRET)
+        .open(path)
+        .map_err(failed)?;
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(50))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(BootError::Locked { path: path.to_owned() }),
             Err(errno) => return Err(failed(errno.into())),
         }

@@ -65,7 +65,9 @@ impl fmt::Debug for MasterKey {
 pub fn obtain(config: &Config, data_dir: &Path, devices: &[DevicePlan]) -> Result<MasterKey, BootError> {
     match &config.store.key_source {
         Some(KeySource::Env(name)) => {
-            let text = Zeroizing::new(std::env::var(name).map_err(|_| BootError::KeyVariable { name: name.clone() })?);
+            let text = Zeroizing::new(
+                std::env::var(name).map_err(|_| BootError::KeyVariable { name: name.clone() })?,
+            );
             MasterKey::parse(&text, || format!("the environment variable {name}"))
         }
         Some(KeySource::File(path)) => match read(path)? {
@@ -116,7 +118,9 @@ mod tests {
     fn what_is_not_64_digits_is_no_key() {
         let good = "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
         assert!(MasterKey::parse(good, String::new).is_ok());
-        for text in ["", &good[1..], &format!("{good}0"), &good.replace('f', "g"), &format!("é{}", &good[2..])] {
+        for text in
+            ["", &good[1..], &format!("{good}0"), &good.replace('f', "g"), &format!("é{}", &good[2..])]
+        {
             assert!(MasterKey::parse(text, String::new).is_err(), "{text}");
         }
     }

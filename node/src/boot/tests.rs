@@ -64,7 +64,10 @@ fn a_secret_that_others_may_read_is_refused_with_the_command_that_helps() {
         let path = directory.path().join(secret);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
         let error = Boot::prepare(&config(directory.path())).expect_err(secret).to_string();
-        assert!(error.contains(&format!("chmod 600 {}", path.display())) && error.contains("0640"), "{error}");
+        assert!(
+            error.contains(&format!("chmod 600 {}", path.display())) && error.contains("0640"),
+            "{error}"
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
     }
 }
@@ -106,7 +109,8 @@ fn a_key_variable_that_is_not_set_is_named() {
 #[test]
 fn a_data_directory_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let error = Boot::prepare(&config(&file.path().join("data"))).expect_err("a file is in the way").to_string();
+    let error =
+        Boot::prepare(&config(&file.path().join("data"))).expect_err("a file is in the way").to_string();
     assert!(error.contains("--data-dir"), "{error}");
 }
 

@@ -58,7 +58,9 @@ impl fmt::Display for CpusError {
                 "node.cores (--cores) names CPU {cpu}, which this process may not use; it may use {}",
                 CpuList::Set(usable.clone())
             ),
-            CpusError::Unknown(error) => write!(f, "cannot find out which CPUs this process may use: {error}"),
+            CpusError::Unknown(error) => {
+                write!(f, "cannot find out which CPUs this process may use: {error}")
+            }
         }
     }
 }
@@ -76,8 +78,10 @@ impl FromStr for CpuList {
         let mut cpus = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let parse = |number: &str| number.trim().parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::MAX_CPU);
-            let (first, last) = parse(first).zip(parse(last)).filter(|(first, last)| first <= last).ok_or_else(refused)?;
+            let parse =
+                |number: &str| number.trim().parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::MAX_CPU);
+            let (first, last) =
+                parse(first).zip(parse(last)).filter(|(first, last)| first <= last).ok_or_else(refused)?;
             cpus.extend(first..=last);
         }
         let mut unique = cpus.clone();
@@ -147,7 +151,10 @@ mod tests {
 
     #[test]
     fn a_cpu_that_is_not_there_is_named_with_those_that_are() {
-        let error = CpuList::Set(vec![CpuSet::MAX_CPU - 1]).resolve().expect_err("no machine has that many").to_string();
+        let error = CpuList::Set(vec![CpuSet::MAX_CPU - 1])
+            .resolve()
+            .expect_err("no machine has that many")
+            .to_string();
         assert!(error.contains(&(CpuSet::MAX_CPU - 1).to_string()) && error.contains("--cores"), "{error}");
     }
 

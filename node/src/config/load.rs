@@ -96,8 +96,12 @@ impl Config {
         self.check_limits()?;
         self.check_store()?;
         match (&self.tls.certificate, &self.tls.key) {
-            (Some(_), None) => Err(("tls.certificate", "is set without tls.key; set both, or neither".into())),
-            (None, Some(_)) => Err(("tls.key", "is set without tls.certificate; set both, or neither".into())),
+            (Some(_), None) => {
+                Err(("tls.certificate", "is set without tls.key; set both, or neither".into()))
+            }
+            (None, Some(_)) => {
+                Err(("tls.key", "is set without tls.certificate; set both, or neither".into()))
+            }
             _ => Ok(()),
         }
     }
@@ -107,20 +111,33 @@ impl Config {
         if node.listen.is_empty() && node.insecure_http.is_empty() {
             return Err(("node.listen", "the node listens nowhere; name at least one address".into()));
         }
-        let mut addresses: Vec<_> =
-            node.listen.iter().chain(&node.insecure_http).chain([&node.admin_listen]).map(|address| address.0).collect();
+        let mut addresses: Vec<_> = node
+            .listen
+            .iter()
+            .chain(&node.insecure_http)
+            .chain([&node.admin_listen])
+            .map(|address| address.0)
+            .collect();
         addresses.retain(|address| address.port() != 0);
         addresses.sort_unstable();
         if let Some(twice) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
-            let what = format!("{} is named twice in listen, insecure_http and admin_listen; each listener needs its own", twice[0]);
+            let what = format!(
+                "{} is named twice in listen, insecure_http and admin_listen; each listener needs its own",
+                twice[0]
+            );
             return Err(("node.listen", what));
         }
         if node.region.is_empty() || !node.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            let what = format!("{:?} is not a region name; letters, digits and hyphens, like \"us-east-1\"", node.region);
+            let what = format!(
+                "{:?} is not a region name; letters, digits and hyphens, like \"us-east-1\"",
+                node.region
+            );
             return Err(("node.region", what));
         }
         match node.domains.iter().find(|domain| !is_domain(domain)) {
-            Some(domain) => Err(("node.domains", format!("{domain:?} is not a domain name like \"s3.example.com\""))),
+            Some(domain) => {
+                Err(("node.domains", format!("{domain:?} is not a domain name like \"s3.example.com\"")))
+            }
             None => Ok(()),
         }
     }
@@ -134,10 +151,16 @@ impl Config {
             return Err(("limits.bytes_in_flight_per_core_max", "must be at least 1MiB".into()));
         }
         if s3.head_len_max.0 < 1024 {
-            return Err(("limits.s3.head_len_max", "must be at least 1KiB: a signed request takes about that".into()));
+            return Err((
+                "limits.s3.head_len_max",
+                "must be at least 1KiB: a signed request takes about that".into(),
+            ));
         }
         if s3.part_len_min > s3.part_len_max {
-            return Err(("limits.s3.part_len_min", format!("must not be above part_len_max, {}", s3.part_len_max)));
+            return Err((
+                "limits.s3.part_len_min",
+                format!("must not be above part_len_max, {}", s3.part_len_max),
+            ));
         }
         if s3.parts_max == 0 || s3.parts_max > 10_000 {
             return Err(("limits.s3.parts_max", "must be 1 to 10000".into()));
@@ -152,7 +175,8 @@ impl Config {
         }
         let mut tiers: Vec<&str> = store.devices.iter().map(|device| device.tier.as_str()).collect();
         tiers.sort_unstable();
-        for tier in tiers.chunk_by(|left, right| left == right).filter(|tier| tier.len() < usize::from(store.copies)) {
+        let is_short = |tier: &&[&str]| tier.len() < usize::from(store.copies);
+        if let Some(tier) = tiers.chunk_by(|left, right| left == right).find(is_short) {
             let what = format!(
                 "{} copies need as many devices, but tier {:?} has {}; add devices to store.devices, or lower copies",
                 store.copies,

@@ -127,7 +127,10 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "each is documented as the field of the same name in proto_s3::limits::Limits")]
+#[expect(
+    missing_docs,
+    reason = "each is documented as the field of the same name in proto_s3::limits::Limits"
+)]
 pub struct S3Limits {
     pub head_len_max: ByteSize,
     pub header_count_max: usize,

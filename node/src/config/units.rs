@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{self, Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 /// A number of bytes: a plain number, or one with a unit (`B`, `KiB`, `MiB`, `GiB`, `TiB`, or the decimal `kB` to `TB`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,8 +50,11 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, size) =
-            SIZE_UNITS[2..6].iter().rev().find(|(_, size)| self.0 >= *size && self.0 % size == 0).unwrap_or(&("B", 1));
+        let (unit, size) = SIZE_UNITS[2..6]
+            .iter()
+            .rev()
+            .find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size))
+            .unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / size)
     }
 }
@@ -67,7 +70,9 @@ impl<'de> Deserialize<'de> for ByteSize {
             }
 
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-                u64::try_from(bytes).map(ByteSize).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+                u64::try_from(bytes)
+                    .map(ByteSize)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
             }
 
             fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<ByteSize, E> {
@@ -95,7 +100,8 @@ impl Period {
 
 const PERIOD_HINT: &str = "a length of time with its unit, like \"30s\" (ms, s, m, h, d)";
 
-const PERIOD_UNITS_MS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const PERIOD_UNITS_MS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl FromStr for Period {
     type Err = String;
@@ -118,7 +124,8 @@ impl<'de> Deserialize<'de> for Period {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub SocketAddr);
 
-const ADDRESS_HINT: &str = "ADDRESS:PORT with an IP address, like \"127.0.0.1:9000\", \"0.0.0.0:9000\" or \"[::]:9000\"";
+const ADDRESS_HINT: &str =
+    "ADDRESS:PORT with an IP address, like \"127.0.0.1:9000\", \"0.0.0.0:9000\" or \"[::]:9000\"";
 
 impl FromStr for Address {
     type Err = String;
@@ -212,7 +219,7 @@ fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
     let digits = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()?.checked_mul(scale)? };
     let divisor = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
-    if digits % divisor != 0 {
+    if !digits.is_multiple_of(divisor) {
         return None;
     }
     whole.checked_add(digits / divisor)
@@ -278,7 +285,8 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused_with_the_units() {
-        for text in ["", "MiB", "-1", "12 parsecs", "1.5B", "1..5KiB", "99999999TiB", "1.0000001GiB", ".5GiB"] {
+        for text in ["", "MiB", "-1", "12 parsecs", "1.5B", "1..5KiB", "99999999TiB", "1.0000001GiB", ".5GiB"]
+        {
             let error = text.parse::<ByteSize>().expect_err(text);
             assert!(error.contains("MiB") && error.contains(&format!("{text:?}")), "{error}");
         }
@@ -286,7 +294,9 @@ mod tests {
 
     #[test]
     fn a_size_is_shown_in_the_largest_whole_unit() {
-        for (bytes, text) in [(0, "0B"), (1500, "1500B"), (1 << 20, "1MiB"), (3 << 29, "1536MiB"), (5 << 40, "5TiB")] {
+        for (bytes, text) in
+            [(0, "0B"), (1500, "1500B"), (1 << 20, "1MiB"), (3 << 29, "1536MiB"), (5 << 40, "5TiB")]
+        {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
     }

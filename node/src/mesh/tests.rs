@@ -1,5 +1,6 @@
 //! Claims of the mesh, each on real threads with a runtime per core.
 
+use std::cell::RefCell;
 use std::future::pending;
 use std::sync::mpsc;
 use std::thread;
@@ -16,6 +17,12 @@ struct State {
     core: CoreId,
     handle: MeshHandle<State>,
     seen: RefCell<Vec<u64>>,
+}
+
+/// The receiving loop of a seat that is open at once.
+fn serve(handle: &MeshHandle<State>, state: Rc<State>) -> Serve<State> {
+    handle.open(state);
+    handle.serve()
 }
 
 fn cores(count: usize) -> impl Iterator<Item = CoreId> {
@@ -41,7 +48,7 @@ where
                 Runtime::new().expect("a runtime").block_on(async {
                     let handle = mesh.handle(core);
                     let state = Rc::new(State { core, handle: handle.clone(), seen: RefCell::default() });
-                    let _serving = compio::runtime::spawn(handle.serve(state.clone()));
+                    let _serving = compio::runtime::spawn(serve(&handle, state.clone()));
                     let result = work(state).await;
                     finished.send(()).expect("the test waits");
                     let _ = ended.await;
@@ -76,7 +83,8 @@ fn a_call_runs_on_the_target_and_its_result_comes_back() {
 #[test]
 fn a_call_to_the_own_core_runs_in_place() {
     let figures = on_cores(1, 1, async |state| {
-        let sum = state.handle.call(state.core, |state: Rc<State>| async move { state.core.index() + 41 }).await;
+        let sum =
+            state.handle.call(state.core, |state: Rc<State>| async move { state.core.index() + 41 }).await;
         assert_eq!(sum, Ok(41));
         state.handle.local.shared.seats[0].calls.load(Ordering::Relaxed)
     });
@@ -97,7 +105,8 @@ fn calls_of_one_pair_start_in_the_order_they_were_made() {
             });
             assert!(join_all(calls).await.into_iter().all(|result| result.is_ok()));
         }
-        let there = state.handle.call(CoreId::new(1), |there: Rc<State>| async move { there.seen.borrow().clone() });
+        let there =
+            state.handle.call(CoreId::new(1), |there: Rc<State>| async move { there.seen.borrow().clone() });
         there.await.expect("all serve")
     });
     assert_eq!(seen[0], (0..COUNT).collect::<Vec<_>>());
@@ -157,7 +166,10 @@ fn a_slow_call_does_not_hold_up_those_behind_it() {
                 assert_eq!(state.handle.call(other, move |_: Rc<State>| async move { n }).await, Ok(n));
             }
         };
-        assert!(timeout(Duration::from_secs(10), join(slow, quick)).await.is_err(), "only the slow one is left");
+        assert!(
+            timeout(Duration::from_secs(10), join(slow, quick)).await.is_err(),
+            "only the slow one is left"
+        );
     });
 }
 
@@ -180,7 +192,10 @@ fn a_caller_that_gives_up_while_waiting_for_room_takes_its_message_with_it() {
         let there = mesh.handle(CoreId::new(1));
         let state = Rc::new(State { core: CoreId::new(1), handle: there.clone(), seen: RefCell::default() });
         let here = Rc::new(State { core: CoreId::new(0), handle: handle.clone(), seen: RefCell::default() });
-        let _serving = [compio::runtime::spawn(there.serve(state.clone())), compio::runtime::spawn(handle.serve(here))];
+        let _serving = [
+            compio::runtime::spawn(serve(&there, state.clone())),
+            compio::runtime::spawn(serve(&handle, here)),
+        ];
         assert_eq!(call(9).await, Ok(()));
         assert_eq!(*state.seen.borrow(), [0, 9], "the calls 1 and 2 were taken back");
     });
@@ -199,14 +214,68 @@ fn calls_to_a_core_that_opens_later_wait_for_it() {
 }
 
 #[test]
+fn a_core_that_opens_gets_replies_at_once_and_calls_when_it_is_open() {
+    let results = on_cores_that_open(2, async |handle: MeshHandle<State>| {
+        if handle.here() == CoreId::new(1) {
+            let answer = handle.call(CoreId::new(0), |there: Rc<State>| async move { there.core });
+            assert_eq!(timeout(Duration::from_secs(10), answer).await, Ok(Ok(CoreId::new(0))));
+        }
+    });
+    assert_eq!(results, [Ok(CoreId::new(1)), Ok(CoreId::new(0))]);
+}
+
+/// Serves two cores while `open` runs, opens them after, and answers what each hears from the other.
+fn on_cores_that_open<F>(core_count: usize, open: F) -> Vec<Result<CoreId, MeshClosed>>
+where
+    F: AsyncFn(MeshHandle<State>) + Send + Sync + 'static,
+{
+    let mesh = Mesh::<State>::new(core_count, 1);
+    let open = Arc::new(open);
+    let (finished, finishes) = mpsc::channel();
+    let mut ends = Vec::new();
+    let threads: Vec<_> = cores(core_count)
+        .map(|core| {
+            let (mesh, open, finished) = (mesh.clone(), open.clone(), finished.clone());
+            let (end, ended) = oneshot::channel::<()>();
+            ends.push(end);
+            thread::spawn(move || {
+                Runtime::new().expect("a runtime").block_on(async {
+                    let handle = mesh.handle(core);
+                    let _serving = compio::runtime::spawn(handle.serve());
+                    let other = CoreId::new(1 - core.index());
+                    let ask = handle.call(other, |there: Rc<State>| async move { there.core });
+                    let opening = async {
+                        open(handle.clone()).await;
+                        handle.open(Rc::new(State {
+                            core,
+                            handle: handle.clone(),
+                            seen: RefCell::default(),
+                        }));
+                    };
+                    let (answer, ()) = join(ask, opening).await;
+                    finished.send(()).expect("the test waits");
+                    let _ = ended.await;
+                    answer
+                })
+            })
+        })
+        .collect();
+    for _ in 0..core_count {
+        finishes.recv_timeout(Duration::from_secs(60)).expect("every core finishes its work");
+    }
+    drop(ends);
+    threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+}
+
+#[test]
 fn calls_to_a_core_that_has_closed_fail_whether_queued_running_or_new() {
     let mesh = Mesh::<State>::new(2, 1);
     Runtime::new().expect("a runtime").block_on(async {
         let (handle, there) = (mesh.handle(CoreId::new(0)), mesh.handle(CoreId::new(1)));
         let state = Rc::new(State { core: CoreId::new(1), handle: there.clone(), seen: RefCell::default() });
         let here = Rc::new(State { core: CoreId::new(0), handle: handle.clone(), seen: RefCell::default() });
-        let _serving_here = compio::runtime::spawn(handle.serve(here));
-        let serving_there = there.serve(state);
+        let _serving_here = compio::runtime::spawn(serve(&handle, here));
+        let serving_there = serve(&there, state);
         let forever = || handle.call(CoreId::new(1), |_: Rc<State>| pending::<()>());
         let close = async {
             sleep(Duration::from_millis(20)).await;
@@ -216,7 +285,11 @@ fn calls_to_a_core_that_has_closed_fail_whether_queued_running_or_new() {
         let (queued, waiting, ()) = futures_util::join!(forever(), forever(), close);
         assert_eq!((queued, waiting), (Err(MeshClosed), Err(MeshClosed)));
         assert_eq!(forever().await, Err(MeshClosed));
-        assert_eq!(there.call(CoreId::new(1), |_: Rc<State>| async {}).await, Err(MeshClosed), "also to itself");
+        assert_eq!(
+            there.call(CoreId::new(1), |_: Rc<State>| async {}).await,
+            Err(MeshClosed),
+            "also to itself"
+        );
     });
 }
 
@@ -230,8 +303,9 @@ fn a_call_that_runs_while_its_core_ends_fails() {
         move || {
             Runtime::new().expect("a runtime").block_on(async {
                 let there = mesh.handle(CoreId::new(1));
-                let state = Rc::new(State { core: CoreId::new(1), handle: there.clone(), seen: RefCell::default() });
-                let _serving = compio::runtime::spawn(there.serve(state));
+                let state =
+                    Rc::new(State { core: CoreId::new(1), handle: there.clone(), seen: RefCell::default() });
+                let _serving = compio::runtime::spawn(serve(&there, state));
                 let _ = ended.await;
             });
         }
@@ -239,7 +313,7 @@ fn a_call_that_runs_while_its_core_ends_fails() {
     Runtime::new().expect("a runtime").block_on(async {
         let handle = mesh.handle(CoreId::new(0));
         let here = Rc::new(State { core: CoreId::new(0), handle: handle.clone(), seen: RefCell::default() });
-        let _serving = compio::runtime::spawn(handle.serve(here));
+        let _serving = compio::runtime::spawn(serve(&handle, here));
         let call = handle.call(CoreId::new(1), move |_: Rc<State>| {
             started.send(()).expect("the test waits");
             pending::<()>()
@@ -265,8 +339,9 @@ fn the_observer_calls_every_core_and_is_none() {
         move || {
             Runtime::new().expect("a runtime").block_on(async {
                 let handle = mesh.handle(CoreId::new(1));
-                let state = Rc::new(State { core: CoreId::new(1), handle: handle.clone(), seen: RefCell::default() });
-                let _serving = compio::runtime::spawn(handle.serve(state));
+                let state =
+                    Rc::new(State { core: CoreId::new(1), handle: handle.clone(), seen: RefCell::default() });
+                let _serving = compio::runtime::spawn(serve(&handle, state));
                 let _ = ended.await;
             });
         }
@@ -274,8 +349,11 @@ fn the_observer_calls_every_core_and_is_none() {
     Runtime::new().expect("a runtime").block_on(async {
         let observer = mesh.observer();
         assert_eq!(observer.core_count(), 2);
-        let _serving = compio::runtime::spawn(observer.serve_replies());
-        assert_eq!(observer.call(CoreId::new(1), |state: Rc<State>| async move { state.core }).await, Ok(CoreId::new(1)));
+        let _serving = compio::runtime::spawn(observer.serve());
+        assert_eq!(
+            observer.call(CoreId::new(1), |state: Rc<State>| async move { state.core }).await,
+            Ok(CoreId::new(1))
+        );
         let hung = observer.call(CoreId::new(0), |_: Rc<State>| async {});
         assert!(timeout(Duration::from_millis(50), hung).await.is_err(), "core 0 does not serve");
     });

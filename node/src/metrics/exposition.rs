@@ -49,7 +49,14 @@ impl Exposition {
     }
 
     /// One histogram in seconds, from counts per bucket (the last one unbounded) and bounds in microseconds.
-    pub fn histogram(&mut self, name: &str, label: (&str, &str), bounds_us: &[u64], buckets: &[u64], sum_us: u64) {
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        label: (&str, &str),
+        bounds_us: &[u64],
+        buckets: &[u64],
+        sum_us: u64,
+    ) {
         assert_eq!(buckets.len(), bounds_us.len() + 1, "the last bucket has no bound");
         let mut total = 0;
         for (index, count) in buckets.iter().enumerate() {
@@ -72,7 +79,8 @@ impl Exposition {
         for family in families {
             self.family(family);
             for sample in samples.iter().filter(|sample| sample.family.name == family.name) {
-                let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, text)| (*name, text.as_str())).collect();
+                let labels: Vec<(&str, &str)> =
+                    sample.labels.iter().map(|(name, text)| (*name, text.as_str())).collect();
                 self.sample(family.name, &labels, sample.value);
             }
         }

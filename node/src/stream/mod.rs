@@ -13,6 +13,7 @@ use crate::connections::Connections;
 pub use crate::connections::Patience;
 
 pub mod plain;
+mod records;
 pub mod tcp;
 pub mod tls;
 

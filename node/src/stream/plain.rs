@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::records::{INCOMING_LEN_MIN, grow};
 use super::tcp::Tcp;
-use super::tls::{INCOMING_LEN_MIN, grow};
 
 /// A connection without TLS.
 pub struct PlainStream {

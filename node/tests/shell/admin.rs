@@ -47,7 +47,10 @@ fn every_family_has_one_head_and_its_samples_follow_it() {
             assert!(line.rsplit(' ').next().is_some_and(|value| value.parse::<f64>().is_ok()), "{line}");
         }
     }
-    assert!(seen.contains("test_echoes_total") && seen.contains("basalt_request_duration_seconds"), "{seen:?}");
+    assert!(
+        seen.contains("test_echoes_total") && seen.contains("basalt_request_duration_seconds"),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn other_requests_are_refused_politely() {
     let answer = |request: &[u8]| {
         let mut socket = tcp(node.admin);
         socket.write_all(request).expect("sent");
-        String::from_utf8(read_to_end(&mut socket).expect("an answer")).expect("text")
+        String::from_utf8(read_to_end(&mut socket).unwrap_or_default()).expect("text")
     };
     assert!(answer(b"POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert!(answer(b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));

@@ -47,7 +47,9 @@ fn a_draining_node_takes_no_new_connections() {
 
 #[test]
 fn requests_that_do_not_finish_in_time_are_cut_off() {
-    let mut node = Node::start_with(vec![None], |config| config.shutdown.drain_timeout = Period(Duration::from_millis(500)));
+    let mut node = Node::start_with(vec![None], |config| {
+        config.shutdown.drain_timeout = Period(Duration::from_millis(500))
+    });
     let mut busy = node.connect();
     busy.write_all(b"sleep 60000\n").expect("sent");
     thread::sleep(Duration::from_millis(200));
@@ -101,9 +103,14 @@ fn a_core_that_cannot_open_is_named_with_its_reason() {
     let config = config(directory.path());
     let boot = Boot::prepare(&config).expect("a first start");
     let open = |context: CoreContext<Obedient>| async move {
-        if context.core == CoreId::new(1) { Err("no such luck".into()) } else { Ok(Rc::new(Obedient::new(context))) }
+        if context.core == CoreId::new(1) {
+            Err("no such luck".into())
+        } else {
+            Ok(Rc::new(Obedient::new(context)))
+        }
     };
-    let error = Server::start_on(&config, &boot, vec![None; 2], open).err().expect("core 1 fails").to_string();
+    let error =
+        Server::start_on(&config, &boot, vec![None; 2], open).err().expect("core 1 fails").to_string();
     assert_eq!(error, "core 1 cannot open the store: no such luck");
 }
 

@@ -168,7 +168,11 @@ fn many_connections_come_and_go_without_a_trace() {
             assert_eq!(ask(&mut client, "well"), "well");
         }
     }
-    let open = || (0..2).map(|core| metric(node.admin, &format!("basalt_connections_open{{core=\"{core}\"}}"))).sum::<f64>();
+    let open = || {
+        (0..2)
+            .map(|core| metric(node.admin, &format!("basalt_connections_open{{core=\"{core}\"}}")))
+            .sum::<f64>()
+    };
     let begin = Instant::now();
     while open() > 0.0 {
         assert!(begin.elapsed() < Duration::from_secs(5), "connections are still open");

@@ -8,7 +8,14 @@ use super::support::{Node, read_line};
 /// `openssl s_client` to the node; `None` where there is no `openssl`.
 fn s_client(node: &Node, arguments: &[&str]) -> Option<(Child, ChildStdin, ChildStdout)> {
     let mut child = Command::new("openssl")
-        .args(["s_client", "-connect", &node.address.to_string(), "-servername", "localhost", "-verify_return_error"])
+        .args([
+            "s_client",
+            "-connect",
+            &node.address.to_string(),
+            "-servername",
+            "localhost",
+            "-verify_return_error",
+        ])
         .args(["-quiet", "-CAfile"])
         .arg(node.boot.data_dir.join("ca.pem"))
         .args(arguments)
@@ -25,7 +32,8 @@ fn s_client(node: &Node, arguments: &[&str]) -> Option<(Child, ChildStdin, Child
 fn openssl_trusts_the_certificate_and_speaks_1_2_and_1_3() {
     let node = Node::start();
     for version in ["-tls1_2", "-tls1_3"] {
-        let Some((mut child, mut stdin, mut stdout)) = s_client(&node, &[version, "-x509_strict", "-verify_hostname", "localhost"])
+        let Some((mut child, mut stdin, mut stdout)) =
+            s_client(&node, &[version, "-x509_strict", "-verify_hostname", "localhost"])
         else {
             return;
         };

@@ -130,7 +130,8 @@ fn a_wrong_setting_is_named_with_file_and_line() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("wrong.toml");
     std::fs::write(&path, "[node]\n\nlisen = []\n").expect("written");
-    let output = Command::new(env!("CARGO_BIN_EXE_basalt-node")).arg("--config").arg(&path).output().expect("it runs");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_basalt-node")).arg("--config").arg(&path).output().expect("it runs");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(error.contains(&format!("{}:3: ", path.display())) && error.contains("`listen`"), "{error}");

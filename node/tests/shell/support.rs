@@ -129,7 +129,7 @@ pub fn pattern(len: usize) -> Vec<u8> {
 
 /// A running node.
 pub struct Node {
-    pub directory: TempDir,
+    _directory: TempDir,
     pub boot: Boot,
     pub address: SocketAddr,
     pub insecure: SocketAddr,
@@ -160,7 +160,7 @@ impl Node {
         let (address, insecure) = (server.addresses[0], server.insecure_addresses[0]);
         let (admin, stopper) = (server.admin_address, server.stopper());
         let running = Some(thread::spawn(move || server.run()));
-        Node { directory, boot, address, insecure, admin, stopper, running }
+        Node { _directory: directory, boot, address, insecure, admin, stopper, running }
     }
 
     /// Asks the node to end, without waiting.
@@ -266,5 +266,10 @@ pub fn metric(address: SocketAddr, name: &str) -> f64 {
     let (status, text) = get(address, "/metrics");
     assert_eq!(status, 200);
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.unwrap_or_else(|| panic!("{text} lacks {name}")).rsplit(' ').next().expect("a value").parse().expect("a number")
+    line.unwrap_or_else(|| panic!("{text} lacks {name}"))
+        .rsplit(' ')
+        .next()
+        .expect("a value")
+        .parse()
+        .expect("a number")
 }

@@ -1,0 +1,323 @@
+//! The server's side of TLS without a socket: bytes in, plaintext out, and back. By rustls's unbuffered interface, which
+//! decrypts records in the receive buffer and seals them straight into the send buffer.
+//!
+//! `rustls` is a state machine: it is shown what arrived, and says what to do. [`Records::advance`] goes on until it has
+//! nothing more to do than to wait. Answers for the peer (handshake, tickets, key updates, alerts) gather in the send
+//! buffer and leave with the next send, or before we wait for the peer.
+//!
+//! Invariants:
+//! - `incoming[start..]` is exactly what rustls has not discarded yet.
+//! - `outgoing[..outgoing_len]` is sealed and unsent; it leaves in order, once.
+//! - After an error rustls is not asked again: it would look at the same bad bytes, fail a second time, and take that for a
+//!   bug of its own.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{ProtocolVersion, ServerConfig};
+
+/// Room for a first request.
+pub const INCOMING_LEN_MIN: usize = 4 * 1024;
+
+/// A larger read saves nothing more. Exceeded only by a handshake message that is longer.
+const INCOMING_LEN_USUAL: usize = 64 * 1024;
+
+/// The longest handshake message that rustls takes (64 KiB) in records, with their framing.
+const INCOMING_LEN_MAX: usize = 96 * 1024;
+
+/// Payload of a full TLS record.
+const RECORD_LEN: usize = 16 * 1024;
+
+/// Framing of a record at most: header, explicit nonce (TLS 1.2), inner content type (TLS 1.3), tag.
+const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
+
+/// Bytes of an alert.
+const ALERT_LEN: usize = 2;
+
+/// What a connection at rest may keep of its send buffer.
+const OUTGOING_LEN_REST: usize = RECORD_LEN + 1024;
+
+/// What rustls waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More of the handshake.
+    Handshake,
+    /// Nothing: application data may flow.
+    Traffic,
+}
+
+/// One connection's TLS, and its buffers.
+pub struct Records {
+    tls: UnbufferedServerConnection,
+    incoming: Vec<u8>,
+    start: usize,
+    /// Decrypted bytes; those before `plaintext_start` are consumed.
+    plaintext: Vec<u8>,
+    plaintext_start: usize,
+    /// Always initialised to its whole length; only the first `outgoing_len` bytes mean something.
+    outgoing: Vec<u8>,
+    outgoing_len: usize,
+    is_ended: bool,
+    is_failed: bool,
+}
+
+impl Records {
+    /// A connection whose handshake is still to come.
+    ///
+    /// # Errors
+    /// When rustls doesn't take the configuration.
+    pub fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
+        Ok(Records {
+            tls: UnbufferedServerConnection::new(config).map_err(io::Error::other)?,
+            incoming: Vec::new(),
+            start: 0,
+            plaintext: Vec::new(),
+            plaintext_start: 0,
+            outgoing: Vec::new(),
+            outgoing_len: 0,
+            is_ended: false,
+            is_failed: false,
+        })
+    }
+
+    /// Works on what has arrived until more of it is needed, or there is nothing to do.
+    ///
+    /// # Errors
+    /// `InvalidData` when the peer breaks the protocol; the alert that tells it is then in the send buffer.
+    pub fn advance(&mut self) -> io::Result<Progress> {
+        if self.is_failed {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the TLS connection has failed before"));
+        }
+        loop {
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(progress)) => return Ok(progress),
+                Err(error) => {
+                    self.is_failed = true;
+                    // One step gives out the alert, if there is one.
+                    let _ = self.step();
+                    return Err(invalid(error));
+                }
+            }
+        }
+    }
+
+    /// Seals `bytes` as records behind what is already in the send buffer.
+    ///
+    /// # Errors
+    /// When the connection isn't open for data, has failed, or can seal no more.
+    pub fn seal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let estimate = bytes.len() + (bytes.len() / RECORD_LEN + 1) * RECORD_OVERHEAD;
+        self.write(estimate, |traffic, room| traffic.encrypt(bytes, room))
+    }
+
+    /// Seals the goodbye.
+    ///
+    /// # Errors
+    /// As for [`Records::seal`].
+    pub fn seal_close_notify(&mut self) -> io::Result<()> {
+        self.write(RECORD_OVERHEAD + ALERT_LEN, |traffic, room| traffic.queue_close_notify(room))
+    }
+
+    /// Decrypted bytes that nobody has consumed yet.
+    pub fn plaintext(&self) -> &[u8] {
+        &self.plaintext[self.plaintext_start..]
+    }
+
+    /// Takes the first `count` of them away.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.plaintext().len(), "more bytes consumed than there are");
+        self.plaintext_start += count;
+        if self.plaintext_start == self.plaintext.len() {
+            self.plaintext.clear();
+            self.plaintext_start = 0;
+        }
+    }
+
+    /// The receive buffer, with room behind what is in it, to receive into and to put back. More room for a peer that
+    /// filled it last time.
+    ///
+    /// # Errors
+    /// `InvalidData` when the peer sends a handshake message without end.
+    pub fn take_incoming(&mut self, is_hungry: bool) -> io::Result<Vec<u8>> {
+        self.compact();
+        if self.incoming.len() >= INCOMING_LEN_MAX {
+            let what = "the peer's TLS handshake message is too long";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        grow(&mut self.incoming, is_hungry);
+        Ok(std::mem::take(&mut self.incoming))
+    }
+
+    /// Puts the receive buffer back.
+    pub fn put_incoming(&mut self, incoming: Vec<u8>) {
+        self.incoming = incoming;
+    }
+
+    /// The send buffer and how much of it is to be sent, if anything is; to put back.
+    pub fn take_outgoing(&mut self) -> Option<(Vec<u8>, usize)> {
+        let len = std::mem::take(&mut self.outgoing_len);
+        (len > 0).then(|| (std::mem::take(&mut self.outgoing), len))
+    }
+
+    /// Puts the send buffer back.
+    pub fn put_outgoing(&mut self, outgoing: Vec<u8>) {
+        self.outgoing = outgoing;
+    }
+
+    /// Gives back the memory that a large transfer needed.
+    pub fn shrink(&mut self) {
+        self.plaintext.drain(..std::mem::take(&mut self.plaintext_start));
+        self.plaintext.shrink_to(INCOMING_LEN_MIN);
+        self.compact();
+        self.incoming.shrink_to(INCOMING_LEN_MIN);
+        if self.outgoing_len == 0 && self.outgoing.len() > OUTGOING_LEN_REST {
+            self.outgoing = Vec::new();
+        }
+    }
+
+    /// Whether the peer has said close_notify: no more plaintext will come.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Protocol version agreed on.
+    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.tls.protocol_version()
+    }
+
+    /// One step of rustls. `None`: there is more to do.
+    fn step(&mut self) -> Result<Option<Progress>, rustls::Error> {
+        let UnbufferedStatus { mut discard, state, .. } =
+            self.tls.process_tls_records(&mut self.incoming[self.start..]);
+        let step = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+                match traffic.next_record() {
+                    Some(Ok(record)) => {
+                        discard += record.discard;
+                        self.plaintext.extend_from_slice(record.payload);
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(None),
+                }
+            },
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                append(&mut self.outgoing, &mut self.outgoing_len, 0, |room| match data.encode(room) {
+                    Ok(count) => Ok(count),
+                    Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
+                    Err(EncodeError::AlreadyEncoded) => Err(None),
+                })
+                .map(|()| None)
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                // It stays in `outgoing` and leaves in order: that is as good as sent.
+                data.done();
+                Ok(None)
+            }
+            Ok(ConnectionState::BlockedHandshake) => Ok(Some(Progress::Handshake)),
+            Ok(ConnectionState::PeerClosed) => {
+                self.is_ended = true;
+                Ok(None)
+            }
+            Ok(ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => Ok(Some(Progress::Traffic)),
+            // Early data is never enabled; what else rustls may learn to say, we have not asked for.
+            Ok(_) => Err(rustls::Error::General("unexpected TLS state".into())),
+            Err(error) => Err(error),
+        };
+        self.discard(discard);
+        step
+    }
+
+    /// Lets `write` seal something behind what is in the send buffer, in the state that rustls has for it.
+    fn write(
+        &mut self,
+        estimate: usize,
+        mut write: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        if self.advance()? == Progress::Handshake {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let UnbufferedStatus { discard, state, .. } =
+            self.tls.process_tls_records(&mut self.incoming[self.start..]);
+        let result = match state.map_err(invalid)? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                append(&mut self.outgoing, &mut self.outgoing_len, estimate, |room| {
+                    write(&mut traffic, room).map_err(required_size)
+                })
+                .map_err(invalid)
+            }
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        };
+        self.discard(discard);
+        result
+    }
+
+    fn discard(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.incoming.len() {
+            self.incoming.clear();
+            self.start = 0;
+        }
+    }
+
+    fn compact(&mut self) {
+        self.incoming.drain(..std::mem::take(&mut self.start));
+    }
+}
+
+/// Makes room for another receive: some at least, and twice as much as before for a peer that filled it.
+pub fn grow(buffer: &mut Vec<u8>, is_hungry: bool) {
+    let (len, capacity) = (buffer.len(), buffer.capacity());
+    if is_hungry && capacity < INCOMING_LEN_USUAL {
+        buffer.reserve_exact(INCOMING_LEN_USUAL.min(capacity * 2).saturating_sub(len));
+    }
+    if buffer.capacity() - len < INCOMING_LEN_MIN {
+        buffer.reserve_exact(capacity.max(INCOMING_LEN_MIN));
+    }
+}
+
+/// Lets `write` put bytes behind `buffer[..len]`, growing the buffer to what it asks for. `write` answers how many
+/// bytes it wrote, or `Err(Some(required size))`, or `Err(None)` when it can't write at all.
+fn append(
+    buffer: &mut Vec<u8>,
+    len: &mut usize,
+    estimate: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> Result<(), rustls::Error> {
+    let mut room = estimate;
+    loop {
+        if buffer.len() < *len + room {
+            buffer.resize(*len + room, 0);
+        }
+        match write(&mut buffer[*len..]) {
+            Ok(count) => {
+                *len += count;
+                return Ok(());
+            }
+            Err(Some(required)) if required > buffer.len() - *len => room = required,
+            Err(_) => return Err(rustls::Error::General("the TLS connection can seal no more".into())),
+        }
+    }
+}
+
+fn required_size(error: EncryptError) -> Option<usize> {
+    match error {
+        EncryptError::InsufficientSize(size) => Some(size.required_size),
+        EncryptError::EncryptExhausted => None,
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Claims of the TLS machine, against rustls's own client, without sockets.
+
+use std::io::{Read, Write};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+
+use super::*;
+use crate::boot::LocalCertificate;
+use crate::certificates::Certificates;
+
+static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A server's and a client's configuration that fit each other.
+fn configs() -> (Arc<ServerConfig>, impl Fn(&'static SupportedProtocolVersion) -> Arc<ClientConfig>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let local = LocalCertificate::new(directory.path(), vec!["localhost".into()]);
+    local.ensure(jiff::Timestamp::now()).expect("made");
+    let certificates = Certificates::load(local.files()).expect("it is good");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(local.ca_path()).expect("a certificate")).expect("a CA");
+    let client = move |version| {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("a version");
+        Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
+    };
+    (certificates.current(), client)
+}
+
+fn client(config: Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(config, ServerName::try_from("localhost").expect("a name")).expect("a client")
+}
+
+/// Gives `bytes` to the server as one receive.
+fn arrive(records: &mut Records, bytes: &[u8]) {
+    let mut incoming = records.take_incoming(false).expect("room");
+    incoming.extend_from_slice(bytes);
+    records.put_incoming(incoming);
+}
+
+/// Takes what the server has to send.
+fn depart(records: &mut Records) -> Vec<u8> {
+    let Some((outgoing, len)) = records.take_outgoing() else { return Vec::new() };
+    let sent = outgoing[..len].to_vec();
+    records.put_outgoing(outgoing);
+    sent
+}
+
+fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).expect("a Vec takes all");
+    }
+    bytes
+}
+
+fn give(client: &mut ClientConnection, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).expect("a slice gives all");
+        client.process_new_packets().expect("the server keeps to the protocol");
+    }
+}
+
+/// Both sides after their handshake, the client's bytes arriving in pieces of `piece_len`.
+fn connected(
+    server: Arc<ServerConfig>,
+    config: Arc<ClientConfig>,
+    piece_len: usize,
+) -> (Records, ClientConnection) {
+    let (mut records, mut client) = (Records::new(server).expect("a server"), client(config));
+    while client.is_handshaking() {
+        for piece in sent_by(&mut client).chunks(piece_len) {
+            arrive(&mut records, piece);
+            records.advance().expect("the client keeps to the protocol");
+        }
+        give(&mut client, &depart(&mut records));
+    }
+    for piece in sent_by(&mut client).chunks(piece_len) {
+        arrive(&mut records, piece);
+        records.advance().expect("the client keeps to the protocol");
+    }
+    give(&mut client, &depart(&mut records));
+    assert_eq!(records.advance().expect("all well"), Progress::Traffic);
+    (records, client)
+}
+
+fn received(client: &mut ClientConnection, len: usize) -> Vec<u8> {
+    let mut plaintext = vec![0; len];
+    client.reader().read_exact(&mut plaintext).expect("all of it came");
+    plaintext
+}
+
+#[test]
+fn a_handshake_in_pieces_of_any_length_succeeds() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        for piece_len in [1, 2, 3, 5, 7, 100, 1000, 100_000] {
+            let (mut records, mut client) = connected(server.clone(), client_config(version), piece_len);
+            client.writer().write_all(b"ping").expect("buffered");
+            for piece in sent_by(&mut client).chunks(piece_len) {
+                arrive(&mut records, piece);
+                records.advance().expect("all well");
+            }
+            assert_eq!(records.plaintext(), b"ping");
+            records.seal(b"pong").expect("sealed");
+            give(&mut client, &depart(&mut records));
+            assert_eq!(received(&mut client, 4), b"pong");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_is_there() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        let (mut records, mut client) =
+            (Records::new(server.clone()).expect("a server"), client(client_config(version)));
+        client.writer().write_all(b"early bird").expect("buffered until the handshake is done");
+        for _ in 0..3 {
+            arrive(&mut records, &sent_by(&mut client));
+            records.advance().expect("all well");
+            let answer = depart(&mut records);
+            // The tickets leave with the response, not before.
+            if records.plaintext().is_empty() {
+                give(&mut client, &answer);
+            } else {
+                records.seal(b"worm").expect("sealed at once");
+                give(&mut client, &[answer, depart(&mut records)].concat());
+                break;
+            }
+        }
+        assert_eq!(records.plaintext(), b"early bird", "{version:?}");
+        assert_eq!(received(&mut client, 4), b"worm", "{version:?}");
+    }
+}
+
+#[test]
+fn what_is_sealed_leaves_in_order_and_once() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        let (mut records, mut client) = connected(server.clone(), client_config(version), 4096);
+        let body: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+        records.seal(b"head").expect("sealed");
+        records.seal(b"").expect("nothing to seal");
+        records.seal(&body).expect("sealed");
+        let bytes = depart(&mut records);
+        assert_eq!(depart(&mut records), b"");
+        // In portions: the client's plaintext buffer is small.
+        let mut plaintext = Vec::new();
+        for portion in bytes.chunks(4000) {
+            give(&mut client, portion);
+            let mut buffer = [0; 40_000];
+            while let Ok(count @ 1..) = client.reader().read(&mut buffer) {
+                plaintext.extend_from_slice(&buffer[..count]);
+            }
+        }
+        assert!(plaintext == [&b"head"[..], &body].concat(), "{version:?}");
+    }
+}
+
+#[test]
+fn data_that_arrives_while_we_write_is_kept() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    client.writer().write_all(b"next request").expect("buffered");
+    arrive(&mut records, &sent_by(&mut client));
+    records.seal(b"response").expect("sealed");
+    assert_eq!(records.plaintext(), b"next request");
+    records.consume(5);
+    assert_eq!(records.plaintext(), b"request");
+    records.shrink();
+    assert_eq!(records.plaintext(), b"request");
+    give(&mut client, &depart(&mut records));
+    assert_eq!(received(&mut client, 8), b"response");
+}
+
+#[test]
+fn the_end_is_said_and_heard() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        let (mut records, mut client) = connected(server.clone(), client_config(version), 4096);
+        client.send_close_notify();
+        arrive(&mut records, &sent_by(&mut client));
+        records.advance().expect("all well");
+        assert!(records.is_ended());
+        records.seal(b"last words").expect("we may still speak");
+        records.seal_close_notify().expect("sealed");
+        give(&mut client, &depart(&mut records));
+        assert_eq!(received(&mut client, 10), b"last words");
+        assert_eq!(client.reader().read(&mut [0]).expect("an orderly end"), 0);
+    }
+}
+
+#[test]
+fn any_damaged_byte_is_refused_with_one_alert_and_never_a_panic() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        let (records, mut first) =
+            (Records::new(server.clone()).expect("a server"), client(client_config(version)));
+        drop(records);
+        let hello_len = sent_by(&mut first).len();
+        for at in 0..hello_len {
+            let mut records = Records::new(server.clone()).expect("a server");
+            let mut hello = sent_by(&mut client(client_config(version)));
+            if at >= hello.len() {
+                continue;
+            }
+            hello[at] ^= 0x81;
+            arrive(&mut records, &hello);
+            let result = records.advance();
+            let answer = depart(&mut records);
+            if result.is_err() {
+                assert!(answer.is_empty() || answer[0] == 21, "{at}: {answer:?}");
+                assert!(records.advance().is_err() && records.seal(b"x").is_err(), "it stays failed");
+                assert_eq!(depart(&mut records), b"", "the alert leaves once");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_record_is_refused_with_one_alert() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        for at in 0..40 {
+            let (mut records, mut client) = connected(server.clone(), client_config(version), 100_000);
+            client.writer().write_all(b"some request").expect("buffered");
+            let mut bytes = sent_by(&mut client);
+            // Another record behind it must not be looked at any more.
+            client.writer().write_all(b"another").expect("buffered");
+            bytes.extend(sent_by(&mut client));
+            let at = at % bytes.len();
+            bytes[at] ^= 1;
+            arrive(&mut records, &bytes);
+            if records.advance().is_err() {
+                let answer = depart(&mut records);
+                assert!(answer.is_empty() || client.read_tls(&mut &answer[..]).is_ok());
+                assert!(records.advance().is_err());
+            } else {
+                // A longer length only makes the record incomplete; a version in the header means nothing.
+                assert!(at < 5, "byte {at} was changed unnoticed");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_buffer_grows_for_a_hungry_peer_and_shrinks_at_rest() {
+    let (server, _) = configs();
+    let mut records = Records::new(server).expect("a server");
+    let mut capacities = Vec::new();
+    for _ in 0..8 {
+        let incoming = records.take_incoming(true).expect("room");
+        capacities.push(incoming.capacity());
+        records.put_incoming(incoming);
+    }
+    assert_eq!((capacities[0], capacities[7]), (INCOMING_LEN_MIN, INCOMING_LEN_USUAL));
+    records.shrink();
+    assert!(records.incoming.capacity() <= INCOMING_LEN_MIN);
+}
+
+#[test]
+fn a_handshake_message_without_end_is_refused() {
+    let (server, _) = configs();
+    let mut records = Records::new(server).expect("a server");
+    // A ClientHello that claims 64 KiB less one, in records of 16 KiB.
+    let mut message = vec![1, 0, 0xff, 0xff];
+    message.resize(70_000, 0);
+    let mut result = Ok(Progress::Handshake);
+    for piece in message.chunks(16_000) {
+        let header = [22, 3, 1, (piece.len() >> 8) as u8, piece.len() as u8];
+        arrive(&mut records, &[&header, piece].concat());
+        result = records.advance();
+        if result.is_err() {
+            break;
+        }
+    }
+    assert!(result.is_err());
+}

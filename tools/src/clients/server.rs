@@ -1,0 +1,169 @@
+//! The node under test: started on free loopback ports with a fresh data directory, stopped by SIGTERM.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::step::Failure;
+
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A server that clients can use.
+pub(super) struct Server {
+    pub endpoint: String,
+    pub credentials: PathBuf,
+    pub ca: PathBuf,
+    /// Ours to stop, unless the server ran before.
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Server {
+    /// One that runs already.
+    pub fn running(endpoint: &str, credentials: &Path, ca: &Path) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            credentials: absolute(credentials),
+            ca: absolute(ca),
+            child: None,
+            log: PathBuf::new(),
+        }
+    }
+
+    /// Starts a node and waits until it is healthy.
+    pub fn start(binary: &Path, work: &Path) -> Result<Self, Failure> {
+        Self::try_start(binary, work).map_err(|error| Failure::new("start the node", error))
+    }
+
+    fn try_start(binary: &Path, work: &Path) -> io::Result<Self> {
+        let (data, log) = (work.join("data"), work.join("node.log"));
+        let (listen, admin) = free_ports()?;
+        let output = File::create(&log)?;
+        let child = Command::new(binary)
+            .arg("--data-dir")
+            .arg(&data)
+            .args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        let (credentials, ca) = (data.join("credentials"), data.join("ca.pem"));
+        let mut server =
+            Self { endpoint: format!("https://{listen}"), credentials, ca, child: Some(child), log };
+        server.wait_until_healthy(admin)?;
+        Ok(server)
+    }
+
+    fn wait_until_healthy(&mut self, admin: SocketAddr) -> io::Result<()> {
+        let deadline = Instant::now() + START_TIME_MAX;
+        while !(is_healthy(admin) && self.credentials.is_file() && self.ca.is_file()) {
+            let exit = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if exit.is_some() || Instant::now() > deadline {
+                let state = exit.map_or("is not healthy in time".to_owned(), |it| format!("ended: {it}"));
+                return Err(io::Error::other(format!("the node {state}\n{}", self.log_tail())));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and an orderly end.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let failure = |what: String| Failure::new("stop the node", what);
+        let term = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let deadline = Instant::now() + STOP_TIME_MAX;
+        let outcome = loop {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => break failure(format!("{status}\n{}", self.log_tail())),
+                Ok(None) if Instant::now() < deadline && term.is_ok() => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Ok(None) => break failure(format!("does not end on SIGTERM\n{}", self.log_tail())),
+                Err(error) => break failure(error.to_string()),
+            }
+        };
+        self.child = Some(child);
+        Err(outcome)
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("the end of {}:\n{}", self.log.display(), lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended already, and there is nobody to tell.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The scripts run in folders of their own.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Two ports that are free now. Both are held at once, so that they differ.
+fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
+    let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok((first.local_addr()?, second.local_addr()?))
+}
+
+fn is_healthy(admin: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut connection = TcpStream::connect(admin)?;
+        connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(connection, "GET /healthz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut start = [0; 12];
+        connection.read_exact(&mut start)?;
+        Ok(start == *b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_200_is_healthy() {
+        for (answer, expected) in [("200 OK", true), ("503 Service Unavailable", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = thread::spawn(move || {
+                let (mut connection, _) = listener.accept().unwrap();
+                connection.read_exact(&mut [0; 12]).unwrap();
+                write!(connection, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            });
+            assert_eq!(is_healthy(address), expected, "{answer}");
+            server.join().unwrap();
+            assert!(!is_healthy(address), "nobody listens any more");
+        }
+    }
+
+    #[test]
+    fn a_node_that_ends_at_once_is_reported_with_its_log() {
+        let work = std::env::temp_dir().join(format!("clients-server-{}", std::process::id()));
+        fs::create_dir_all(&work).unwrap();
+        let script = work.join("node");
+        fs::write(&script, "#!/bin/sh\necho out of devices >&2\nexit 7\n").unwrap();
+        let made = Command::new("chmod").arg("+x").arg(&script).status().unwrap();
+        assert!(made.success());
+        let error =
+            Server::start(&script, &work).err().map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(error.contains("out of devices") && error.contains('7'), "{error}");
+        fs::remove_dir_all(&work).unwrap();
+    }
+}
