@@ -100,11 +100,11 @@ struct CrashArguments {
     /// Configuration of the node [default: two device files of 4 GiB]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Log bytes that small objects and other records may take per round
-    #[arg(long, value_name = "SIZE", default_value = "5MiB")]
+    /// Bytes of small objects to write in the whole run; a log that is not compacted keeps them all
+    #[arg(long, value_name = "SIZE", default_value = "500MiB")]
     small: Size,
-    /// Bytes of large objects and parts per round
-    #[arg(long, value_name = "SIZE", default_value = "24MiB")]
+    /// Bytes of large objects and parts to write in the whole run
+    #[arg(long, value_name = "SIZE", default_value = "2500MiB")]
     large: Size,
     /// Keep the data directory after a clean run too
     #[arg(long)]
@@ -223,8 +223,8 @@ fn run_crash(arguments: CrashArguments) -> io::Result<ExitCode> {
         seed,
         dir: arguments.data_dir.unwrap_or_else(default_dir),
         config: arguments.config,
-        small_bytes_max: arguments.small.0.max(1 << 20),
-        large_bytes_max: arguments.large.0.max(1 << 20),
+        small_bytes_max: per_round(arguments.small, arguments.rounds),
+        large_bytes_max: per_round(arguments.large, arguments.rounds),
     };
     let mut out = io::stdout();
     writeln!(out, "seed {seed}, data in {}", plan.dir.display())?;
@@ -240,6 +240,11 @@ fn run_crash(arguments: CrashArguments) -> io::Result<ExitCode> {
         fs::remove_dir_all(&plan.dir).map_err(|error| at(&plan.dir, error))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A round's part of what the run may write, enough in any case to have something to kill.
+fn per_round(total: Size, rounds: u32) -> u64 {
+    (total.0 / u64::from(rounds.max(1))).clamp(1 << 20, 256 << 20)
 }
 
 fn at(path: &std::path::Path, error: io::Error) -> io::Error {

@@ -5,9 +5,12 @@ import shutil
 from harness import Script, Settings, check, check_same_file, check_same_tree, files_below, make_file, run, run_refused
 
 settings = Settings()
+# Without this, aws-cli 1 presigns for us-east-1 with SigV2, which the node refuses.
+configuration = settings.work / "config"
+configuration.write_text("[default]\ns3 =\n    signature_version = s3v4\n")
 environment = {
     "AWS_SHARED_CREDENTIALS_FILE": str(settings.credentials),
-    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_CONFIG_FILE": str(configuration),
     "AWS_CA_BUNDLE": str(settings.ca),
     "AWS_DEFAULT_REGION": settings.region,
     "AWS_EC2_METADATA_DISABLED": "true",

@@ -64,7 +64,7 @@ with script.step("sync down gives the same tree"):
 with script.step("del"):
     s3cmd("del", f"{bucket}/folder/small file")
     command = ["s3cmd", "--config", configuration, "get", f"{bucket}/folder/small file", settings.work / "gone"]
-    run_refused(*command, expected="404")
+    run_refused(*command, expected="does not exist")
 
 with script.step("rb of a bucket that is not empty is refused"):
     run_refused("s3cmd", "--config", configuration, "rb", bucket, expected="BucketNotEmpty")

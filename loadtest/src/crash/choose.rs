@@ -74,8 +74,9 @@ pub(super) fn choose_action(slots: &[Slot], rng: &mut Rng) -> Option<Action> {
         59..72 => Action::Delete { slot },
         72..82 => Action::Get { slot },
         82..92 => copy_to(slots, &certain, slot, rng).unwrap_or(Action::Put { slot, len }),
-        92..95 => {
-            let len = PART_LEN * rng.between(1, 2) + rng.between(1, 2 << 20);
+        92..94 => {
+            let full_parts = if rng.percent(80) { 1 } else { 2 };
+            let len = PART_LEN * full_parts + rng.between(1, 1 << 20);
             Action::Multipart { slot, len, fate: choose_fate(rng) }
         }
         _ => Action::Put { slot, len },

@@ -96,8 +96,8 @@ impl Records {
                 Ok(Some(progress)) => return Ok(progress),
                 Err(error) => {
                     self.is_failed = true;
-                    // One step gives out the alert, if there is one.
-                    let _ = self.step();
+                    // Steps give out what is left for the peer, the alert last, before they look at what arrived.
+                    while self.tls.wants_write() && self.step().is_ok() {}
                     return Err(invalid(error));
                 }
             }

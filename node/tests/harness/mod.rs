@@ -21,7 +21,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings of every test node: small devices, and a log that tells.
-const SETTINGS: &str = "[store]\ndevice_size = \"64MiB\"\nsegment_size = \"1MiB\"\n[log]\nlevel = \"info,node::s3=debug\"\n";
+const SETTINGS: &str =
+    "[store]\ndevice_size = \"64MiB\"\nsegment_size = \"1MiB\"\n[log]\nlevel = \"info,node::s3=debug\"\n";
 
 /// A running node.
 pub struct Node {
@@ -119,7 +120,8 @@ impl Node {
     /// The sum over all cores of a metric, by its name and, if need be, some of its labels as they are written.
     pub fn metric(&self, name: &str) -> f64 {
         let text = http_get(self.admin, "/metrics").expect("asking for metrics");
-        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit_once(' '));
+        let values =
+            text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit_once(' '));
         values.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
     }
 
@@ -152,7 +154,16 @@ fn log_path(directory: &Path, start: usize) -> PathBuf {
 fn spawn(directory: &Path, start: usize) -> (Child, SocketAddr, SocketAddr) {
     let log = File::create(log_path(directory, start)).expect("creating the log");
     let mut process = Command::new(env!("CARGO_BIN_EXE_basalt-node"))
-        .args(["--data-dir", "data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config", "basalt.toml"])
+        .args([
+            "--data-dir",
+            "data",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--config",
+            "basalt.toml",
+        ])
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))

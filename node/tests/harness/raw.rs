@@ -159,6 +159,8 @@ pub struct Request {
     pub payload: String,
     /// What the client's clock is off by.
     pub skew_seconds: i64,
+    /// `Host`, when it is not the address.
+    pub host: Option<String>,
 }
 
 impl Request {
@@ -173,6 +175,7 @@ impl Request {
             body: Vec::new(),
             payload: EMPTY_SHA256.into(),
             skew_seconds: 0,
+            host: None,
         }
     }
 
@@ -197,6 +200,12 @@ impl Request {
         self
     }
 
+    /// For that host.
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
     /// From a client whose clock is off.
     pub fn skewed(mut self, seconds: i64) -> Self {
         self.skew_seconds = seconds;
@@ -212,7 +221,7 @@ impl Request {
     /// The head on the wire, signed by that signer, and the signature.
     pub fn head_by(&self, node: &Node, signer: &Signer) -> (Vec<u8>, String) {
         let mut headers = self.headers.clone();
-        headers.push(("host".into(), node.endpoint().to_string()));
+        headers.push(("host".into(), self.host.clone().unwrap_or_else(|| node.endpoint().to_string())));
         headers.push(("x-amz-date".into(), signer.date.clone()));
         headers.push(("x-amz-content-sha256".into(), self.payload.clone()));
         let signature = signer.request(&self.method, &self.path, &self.query, &headers, &self.payload);
@@ -220,7 +229,8 @@ impl Request {
         let authorization =
             format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}");
         headers.push(("authorization".into(), authorization));
-        let target = if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) };
+        let target =
+            if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) };
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         (format!("{} {target} HTTP/1.1\r\n{lines}\r\n", self.method).into_bytes(), signature)
     }
@@ -242,7 +252,14 @@ impl Request {
     /// Sends it, expecting success.
     pub fn succeed(&self, node: &Node) -> Response {
         let response = self.run(node);
-        assert!(response.status < 300, "{} {}: {} {}", self.method, self.path, response.status, response.text());
+        assert!(
+            response.status < 300,
+            "{} {}: {} {}",
+            self.method,
+            self.path,
+            response.status,
+            response.text()
+        );
         response
     }
 }

@@ -55,18 +55,31 @@ impl Signer {
     }
 
     /// The signature of a request. Path and query are as on the wire; header names are lowercase.
-    pub fn request(&self, method: &str, path: &str, query: &str, headers: &[(String, String)], payload: &str) -> String {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        headers: &[(String, String)],
+        payload: &str,
+    ) -> String {
         let mut pairs: Vec<String> = query
             .split('&')
             .filter(|pair| !pair.is_empty())
             .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
             .collect();
         pairs.sort();
-        let mut lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         lines.sort();
         let (query, lines, names) = (pairs.join("&"), lines.concat(), signed_headers(headers));
         let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}");
-        self.sign(&format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", self.date, self.scope(), sha256(canonical.as_bytes())))
+        self.sign(&format!(
+            "AWS4-HMAC-SHA256\n{}\n{}\n{}",
+            self.date,
+            self.scope(),
+            sha256(canonical.as_bytes())
+        ))
     }
 
     /// The signature of a chunk that follows what `previous` signs.

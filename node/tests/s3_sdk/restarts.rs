@@ -1,0 +1,72 @@
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+
+use crate::client::{BUCKET, Stage, connect, stage};
+use crate::harness::bytes;
+
+const MIB: usize = 1024 * 1024;
+
+/// Objects inline and in frames, one deleted, one overwritten, one copied, one from parts, and an upload in progress.
+async fn fill(stage: &Stage) -> String {
+    stage.put("inline", "small").await;
+    stage.put("frames", bytes(300_000, 1)).await;
+    stage.put("deleted", bytes(300_000, 2)).await;
+    stage.s3.delete_object().bucket(BUCKET).key("deleted").send().await.unwrap();
+    stage.put("overwritten", bytes(200_000, 3)).await;
+    stage.put("overwritten", "now small").await;
+    stage.s3.copy_object().bucket(BUCKET).key("copied").copy_source("bucket/frames").send().await.unwrap();
+    let id = upload(stage, "parts").await;
+    complete(stage, "parts", &id).await;
+    upload(stage, "unfinished").await
+}
+
+async fn upload(stage: &Stage, key: &str) -> String {
+    let id =
+        stage.s3.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap().upload_id.unwrap();
+    for (number, size) in [(1, 5 * MIB), (2, 77)] {
+        let part = stage.s3.upload_part().bucket(BUCKET).key(key).upload_id(&id).part_number(number);
+        part.body(bytes(size, number as u64).into()).send().await.unwrap();
+    }
+    id
+}
+
+async fn complete(stage: &Stage, key: &str, id: &str) {
+    let listed = stage.s3.list_parts().bucket(BUCKET).key(key).upload_id(id).send().await.unwrap();
+    let parts = listed.parts().iter().map(|part| {
+        CompletedPart::builder().set_part_number(part.part_number()).set_e_tag(part.e_tag.clone()).build()
+    });
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
+    let complete = stage.s3.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(id);
+    complete.multipart_upload(parts).send().await.unwrap();
+}
+
+async fn check(stage: &Stage, unfinished: &str) {
+    assert_eq!(stage.keys().await, ["copied", "frames", "inline", "overwritten", "parts"]);
+    assert_eq!(stage.get("inline").await.unwrap(), b"small");
+    assert!(stage.get("frames").await.unwrap() == bytes(300_000, 1));
+    assert!(stage.get("copied").await.unwrap() == bytes(300_000, 1));
+    assert_eq!(stage.get("overwritten").await.unwrap(), b"now small");
+    assert!(stage.get("parts").await.unwrap() == [bytes(5 * MIB, 1), bytes(77, 2)].concat());
+    assert_eq!(stage.uploads().await, [unfinished]);
+}
+
+#[tokio::test]
+async fn a_restarted_node_serves_what_it_served() {
+    let mut stage = stage().await;
+    let unfinished = fill(&stage).await;
+    stage.node.restart();
+    stage.s3 = connect(&stage.node);
+    check(&stage, &unfinished).await;
+    complete(&stage, "unfinished", &unfinished).await;
+    assert_eq!(stage.get("unfinished").await.unwrap().len(), 5 * MIB + 77);
+}
+
+#[tokio::test]
+async fn a_killed_node_has_lost_nothing_that_was_acknowledged() {
+    let mut stage = stage().await;
+    let unfinished = fill(&stage).await;
+    for _ in 0..3 {
+        stage.node.kill_and_restart();
+        stage.s3 = connect(&stage.node);
+        check(&stage, &unfinished).await;
+    }
+}
