@@ -267,7 +267,25 @@ fn an_upload_becomes_an_object_without_copying() {
         assert_eq!(store.complete("big", upload).await, Err(Error::UploadNotFound));
         let again = TestStore::open(&devices).await.expect("opened again");
         assert_eq!(again.get("big").await.expect("read"), expected);
-        assert!(again.home().upload(again.bucket(), b"big", upload).is_err());
+        assert!(again.home().upload(again.bucket(), b"big", upload).await.is_err());
+    });
+}
+
+#[test]
+fn who_repeats_a_completion_that_is_under_way_finds_the_object() {
+    run(async {
+        let devices = formatted(1, 64 * MIB, 1).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        let upload = store.create_upload("k").await.expect("created");
+        store.put_part("k", upload, 1, &data(1, 1000)).await.expect("part");
+        let repeat = async {
+            let outcome = store.complete("k", upload).await;
+            assert_eq!(outcome, Err(Error::UploadNotFound));
+            store.get("k").await
+        };
+        let (first, second) = futures_util::join!(store.complete("k", upload), repeat);
+        first.expect("completed");
+        assert_eq!(second.expect("there by then"), data(1, 1000));
     });
 }
 
@@ -278,7 +296,7 @@ fn a_part_replaced_during_completion_is_a_conflict() {
         let store = TestStore::open(&devices).await.expect("opened");
         let upload = store.create_upload("k").await.expect("created");
         store.put_part("k", upload, 1, &data(1, 1000)).await.expect("part");
-        let view = store.home().upload(store.bucket(), b"k", upload).expect("there");
+        let view = store.home().upload(store.bucket(), b"k", upload).await.expect("there");
         store.put_part("k", upload, 1, &data(2, 1000)).await.expect("replaced");
         let chosen = [engine::ChosenPart { number: 1, lsn: view.parts[0].0 }];
         let mut new = store.new_version("k", b"");

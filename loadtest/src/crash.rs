@@ -113,7 +113,8 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Report> {
         (0..THREAD_COUNT).map(|thread| Worker::new(plan.seed, rng.fork(1 + thread), slots(thread))).collect();
     let mut kill_rng = rng.fork(0);
     let mut node = Node::start(&paths, Duration::from_secs(120))?;
-    node.client().create_buckets(&BUCKETS)?;
+    let mut client = node.client();
+    BUCKETS.iter().try_for_each(|bucket| client.create_bucket(bucket)).map_err(io::Error::other)?;
     for number in 1..=plan.rounds {
         let start = Instant::now();
         let ending = round::load_and_kill(plan, node, &mut workers, &mut kill_rng, &mut report)?;

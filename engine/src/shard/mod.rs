@@ -220,8 +220,16 @@ impl<D: Device> Shard<D> {
         self.append_and_wait(draft).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
     }
 
-    /// An upload and its parts, with their bytes pinned.
-    pub fn upload(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadView> {
+    /// An upload and its parts, with their bytes pinned. One whose end is queued is looked at when that is durable or has failed, so that whoever
+    /// repeats a completion finds either the upload or the object.
+    pub async fn upload(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadView> {
+        loop {
+            let settled = self.settled.wait();
+            if !self.state.borrow().is_ending(upload) {
+                break;
+            }
+            settled.await;
+        }
         self.state.borrow().upload(&self.core.store.table, bucket, key, upload)
     }
 

@@ -301,6 +301,7 @@ impl State {
 
     /// All that was queued has failed.
     pub(super) fn forget_pending(&mut self) {
+        self.ending.clear();
         self.pending.clear();
         self.pending_counts.clear();
         self.pending_count = 0;
@@ -344,6 +345,11 @@ impl State {
         self.check_upload(bucket, key, upload)?;
         self.ending.insert(upload);
         Ok(())
+    }
+
+    /// Whether an end of that upload is queued.
+    pub(super) fn is_ending(&self, upload: UploadId) -> bool {
+        self.ending.contains(&upload)
     }
 
     pub(super) fn cancel_ending(&mut self, upload: UploadId) {

@@ -282,7 +282,7 @@ impl TestStore {
     }
 
     pub async fn complete(&self, key: &str, upload_id: UploadId) -> Result<()> {
-        let view = self.home().upload(self.bucket(), key.as_bytes(), upload_id)?;
+        let view = self.home().upload(self.bucket(), key.as_bytes(), upload_id).await?;
         let chosen: Vec<ChosenPart> = view
             .parts
             .iter()

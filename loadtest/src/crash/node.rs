@@ -23,6 +23,7 @@ pub(super) struct Node {
     child: Child,
     endpoint: Endpoint,
     credentials: Credentials,
+    log: PathBuf,
 }
 
 impl Node {
@@ -32,7 +33,9 @@ impl Node {
         let deadline = Instant::now() + patience;
         loop {
             match try_connect(paths, port) {
-                Ok((endpoint, credentials)) => return Ok(Self { child, endpoint, credentials }),
+                Ok((endpoint, credentials)) => {
+                    return Ok(Self { child, endpoint, credentials, log: paths.log.clone() });
+                }
                 Err(error) => {
                     let exit = child.try_wait()?;
                     if exit.is_none() && Instant::now() < deadline {
@@ -70,7 +73,8 @@ impl Node {
     /// `kill -9`. An error when it had ended by itself.
     pub fn kill(mut self) -> io::Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            return Err(io::Error::other(format!("the node ended by itself with {status}")));
+            let tail = log_tail(&self.log);
+            return Err(io::Error::other(format!("the node ended by itself with {status}; {tail}")));
         }
         end(&mut self.child)
     }
@@ -80,12 +84,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         // It may be gone already, and there is nobody to tell.
         let _ = end(&mut self.child);
-    }
-}
-
-impl Client {
-    pub(super) fn create_buckets(&mut self, buckets: &[&str]) -> io::Result<()> {
-        buckets.iter().try_for_each(|bucket| self.create_bucket(bucket).map_err(io::Error::other))
     }
 }
 

@@ -86,7 +86,10 @@ fn check_dependencies() -> Result<(), Failure> {
         eprintln!("==> deny: SKIPPED, cargo-deny is not installed (cargo install --locked cargo-deny)");
         return Ok(());
     }
-    step::run("deny", workspace::cargo().args(["deny", "check", "bans", "licenses", "sources"]))
+    step::run(
+        "deny",
+        workspace::cargo().args(["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]),
+    )
 }
 
 fn test() -> Result<(), Failure> {

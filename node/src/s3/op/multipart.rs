@@ -71,7 +71,7 @@ pub(super) async fn complete(
 
 async fn view(x: &Exchange, bucket: &Bucket, key: &str, id: UploadId) -> Outcome<engine::Result<UploadView>> {
     let (bucket_id, key) = (bucket.id, key.as_bytes().to_vec());
-    x.at_home(bucket, move |shard| async move { shard.upload(bucket_id, &key, id) }).await
+    x.at_home(bucket, move |shard| async move { shard.upload(bucket_id, &key, id).await }).await
 }
 
 /// Commits what the parts come to, if they are still those that were looked at.
