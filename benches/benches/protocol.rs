@@ -5,7 +5,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use proto_s3::Limits;
 use proto_s3::http::{Parsed, parse_head};
-use proto_s3::sigv4::{Credentials, Policy, Secret, Authenticator};
+use proto_s3::sigv4::{Authenticator, Credentials, Policy, Secret};
 
 /// The example of the S3 API reference: "GET Object", signed by its published key.
 const HEAD: &[u8] = b"GET /test.txt HTTP/1.1\r\n\
@@ -30,7 +30,9 @@ fn protocol(criterion: &mut Criterion) {
     criterion.bench_function("parse head", |b| {
         b.iter(|| matches!(parse_head(HEAD, &limits), Ok(Parsed::Complete { .. })));
     });
-    let Ok(Parsed::Complete { head, .. }) = parse_head(HEAD, &limits) else { unreachable!("the head is complete") };
+    let Ok(Parsed::Complete { head, .. }) = parse_head(HEAD, &limits) else {
+        unreachable!("the head is complete")
+    };
     // 2013-05-24T00:00:00Z
     let policy = Policy::at(1_369_353_600);
     let mut authenticator = Authenticator::new();

@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use engine::crypto::{FramePosition, Keyring, MasterKey, SystemRandom};
+use engine::crypto::{FramePosition, Keyring, MasterKey, ObjectKey, SystemRandom};
 use engine::format::record::{RecordIdentity, RecordKind, SealKind};
 use engine::ids::{BucketId, KeyVersion, NamespaceId, ObjectId, StoreId};
 use engine::limits::FRAME_PAYLOAD;
@@ -17,12 +17,22 @@ fn keyring() -> Keyring {
     keyring
 }
 
+fn object_key(keyring: &Keyring, kind: SealKind) -> ObjectKey {
+    let object = ObjectId([3; 16]);
+    match kind {
+        SealKind::Aes256Gcm => {
+            keyring.object_key(kind, NAMESPACE, KeyVersion(1), object).expect("known namespace")
+        }
+        SealKind::Checksum => ObjectKey::Checksum { object },
+    }
+}
+
 fn frames(criterion: &mut Criterion) {
     let keyring = keyring();
     let mut group = criterion.benchmark_group("frame 64 KiB");
     group.throughput(Throughput::Bytes(FRAME_PAYLOAD as u64));
     for (name, kind) in [("aes-256-gcm", SealKind::Aes256Gcm), ("xxh3-128", SealKind::Checksum)] {
-        let key = keyring.object_key(kind, NAMESPACE, KeyVersion(1), ObjectId([3; 16])).expect("known namespace");
+        let key = object_key(&keyring, kind);
         let mut data = vec![7u8; FRAME_PAYLOAD];
         group.bench_function(format!("seal {name}"), |b| {
             b.iter(|| key.seal_frame(1, FramePosition::Middle, &mut data));

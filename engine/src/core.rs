@@ -7,13 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared, join_all};
 use zerocopy::IntoBytes;
 
 use crate::crypto::Random;
 use crate::device::{AlignedBuffer, Device, IoFailure};
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::format::segment::{Place, SegmentHeader};
 use crate::ids::{DeviceIndex, ObjectId, SegmentId, UnixMillis, UploadId};
 use crate::limits::BLOCK_SIZE;
@@ -29,29 +29,28 @@ pub struct Core<D> {
     pub counters: Counters,
     pub(crate) bulk: BulkStream,
     number: u16,
-    devices: Vec<Option<Attached<D>>>,
+    devices: Vec<Option<Rc<Attached<D>>>>,
     random: RefCell<Box<dyn Random>>,
 }
 
 struct Attached<D> {
     device: D,
     segment_offset: u64,
-    is_fenced: Cell<bool>,
     flushes: FlushQueue,
 }
 
 /// Flushes of one device: whoever asks while one is under way shares the next.
 #[derive(Default)]
 struct FlushQueue {
-    is_running: Cell<bool>,
+    /// The one under way, and its number. It belongs to nobody, so that nobody who goes away takes its outcome along.
+    current: RefCell<Option<(u64, SharedFlush)>>,
     /// Flushes begun.
     begun: Cell<u64>,
-    /// Flushes ended, in order, since only one runs at a time.
+    /// The last flush that ended well.
     ended: Cell<u64>,
-    /// The first failure; none is ever forgiven.
-    failed: Cell<Option<IoFailure>>,
-    changed: Event,
 }
+
+type SharedFlush = Shared<LocalBoxFuture<'static, std::result::Result<(), IoFailure>>>;
 
 impl<D: Device> Core<D> {
     /// Core `number` of the process, with its own handles on the devices, in the order that [`Store::open`] was given.
@@ -62,12 +61,11 @@ impl<D: Device> Core<D> {
             .iter()
             .map(|layout| {
                 let layout = (*layout)?;
-                Some(Attached {
+                Some(Rc::new(Attached {
                     device: handles.get_mut(layout.source)?.take()?,
                     segment_offset: layout.segment_offset,
-                    is_fenced: Cell::new(false),
                     flushes: FlushQueue::default(),
-                })
+                }))
             })
             .collect();
         Rc::new(Core {
@@ -157,32 +155,44 @@ impl<D: Device> Core<D> {
 
     async fn flush_device(&self, device: DeviceIndex) -> Result<()> {
         let attached = self.writable(device)?;
-        let queue = &attached.flushes;
         // A flush that is under way may have begun before our write ended: ours is the next one.
-        let mine = queue.begun.get() + 1;
-        while queue.ended.get() < mine {
-            if queue.failed.get().is_some() {
-                return Err(self.fence(device));
+        let mine = attached.flushes.begun.get() + 1;
+        loop {
+            // The kernel tells of a lost write once, to whichever core asks first: no flush counts on a device that any core has fenced.
+            if self.store.is_fenced(device) {
+                return Err(Error::Fenced { device });
             }
-            if queue.is_running.get() {
-                queue.changed.wait().await;
-                continue;
+            if attached.flushes.ended.get() >= mine {
+                return Ok(());
             }
-            let _running = queue.begin();
-            self.counters.device_flushes.add(1);
-            match attached.device.flush().await {
-                Ok(()) => queue.ended.set(queue.begun.get()),
-                Err(failure) => queue.failed.set(Some(failure)),
-            }
+            let (number, flush) = self.current_flush(attached);
+            let result = flush.await;
+            attached.flushes.end(number, result);
+            result.map_err(|_| self.fence(device))?;
         }
-        // The device may have been fenced by another write meanwhile; what we wrote is durable all the same.
-        Ok(())
+    }
+
+    /// The flush under way, or a new one.
+    fn current_flush(&self, attached: &Rc<Attached<D>>) -> (u64, SharedFlush) {
+        let queue = &attached.flushes;
+        let mut current = queue.current.borrow_mut();
+        let (number, flush) = current.get_or_insert_with(|| {
+            queue.begun.set(queue.begun.get() + 1);
+            self.counters.device_flushes.add(1);
+            let attached = attached.clone();
+            (queue.begun.get(), async move { attached.device.flush().await }.boxed_local().shared())
+        });
+        (*number, flush.clone())
     }
 
     /// Writes a segment's header to all its copies and makes it durable.
     pub(crate) async fn write_header(&self, header: &SegmentHeader) -> Result<()> {
         let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
         block.copy_from_slice(header.encode(self.store.id).as_bytes());
+        // A write that is given up may still land: the slot is nobody else's until the kernel lets go of the buffer.
+        if let Some(pin) = self.store.table.pin(header.id) {
+            block.hold(pin);
+        }
         self.write_copies(&header.places, 0, Rc::new(block)).await?;
         self.flush(header.places.iter().map(|place| place.device)).await
     }
@@ -193,32 +203,28 @@ impl<D: Device> Core<D> {
         if places.len() > 1 {
             let first = (salt % places.len() as u64) as usize;
             places.rotate_left(first);
-            places.sort_by_key(|place| self.attached(place.device).is_none_or(|a| a.is_fenced.get()));
+            places.sort_by_key(|place| {
+                self.attached(place.device).is_none() || self.store.is_fenced(place.device)
+            });
         }
         places
     }
 
     /// No more writes go to that device, from any core.
     fn fence(&self, device: DeviceIndex) -> Error {
-        if let Some(attached) = self.attached(device)
-            && !attached.is_fenced.replace(true)
-        {
+        if self.store.fence(device) {
             self.counters.devices_fenced.add(1);
-            self.store.table.fence(device);
         }
         Error::Fenced { device }
     }
 
-    fn attached(&self, device: DeviceIndex) -> Option<&Attached<D>> {
+    fn attached(&self, device: DeviceIndex) -> Option<&Rc<Attached<D>>> {
         self.devices.get(usize::from(device.0))?.as_ref()
     }
 
-    fn writable(&self, device: DeviceIndex) -> Result<&Attached<D>> {
-        match self.attached(device) {
-            Some(attached) if !attached.is_fenced.get() => Ok(attached),
-            Some(_) => Err(Error::Fenced { device }),
-            None => Err(Error::ReadOnly),
-        }
+    fn writable(&self, device: DeviceIndex) -> Result<&Rc<Attached<D>>> {
+        let attached = self.attached(device).ok_or(Error::ReadOnly)?;
+        if self.store.is_fenced(device) { Err(Error::Fenced { device }) } else { Ok(attached) }
     }
 
     fn position(&self, attached: &Attached<D>, place: Place, offset: u64) -> u64 {
@@ -227,20 +233,15 @@ impl<D: Device> Core<D> {
 }
 
 impl FlushQueue {
-    fn begin(&self) -> Running<'_> {
-        self.is_running.set(true);
-        self.begun.set(self.begun.get() + 1);
-        Running(self)
-    }
-}
-
-/// Also when the future that runs the flush is dropped, another must be able to run the next.
-struct Running<'a>(&'a FlushQueue);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.is_running.set(false);
-        self.0.changed.notify();
+    /// Several may wait for the same flush; the first to see its end makes way for the next.
+    fn end(&self, number: u64, result: std::result::Result<(), IoFailure>) {
+        let mut current = self.current.borrow_mut();
+        if current.as_ref().is_some_and(|(of, _)| *of == number) {
+            *current = None;
+        }
+        if result.is_ok() {
+            self.ended.set(self.ended.get().max(number));
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 //!
 //! HKDF-Expand (RFC 5869) of one block is `HMAC(key, info || 0x01)`; a cached HMAC key makes it a third of the library's time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -94,6 +94,9 @@ pub struct Keyring {
     store: StoreId,
     master: MasterKey,
     derivers: RwLock<HashMap<(NamespaceId, KeyVersion), Arc<Deriver>>>,
+    /// Namespaces that have, or once had, encryption off: only what is theirs may lie unencrypted. Elsewhere a checksum proves nothing, since whoever can
+    /// write a device can make one.
+    unencrypted: RwLock<HashSet<NamespaceId>>,
 }
 
 /// Derives the object keys of one namespace key.
@@ -130,7 +133,7 @@ impl Keyring {
     pub fn new(store: StoreId, master: MasterKey) -> Self {
         let catalog = Arc::new(Deriver::new(&master.derive(store, b"catalog")));
         let derivers = RwLock::new(HashMap::from([((CATALOG_NAMESPACE, CATALOG_KEY_VERSION), catalog)]));
-        Keyring { store, master, derivers }
+        Keyring { store, master, derivers, unencrypted: RwLock::default() }
     }
 
     /// Whether the key source is the one the store was formatted with.
@@ -171,6 +174,12 @@ impl Keyring {
 
     /// Unwraps a namespace's keys, so that what they seal can be read and written.
     pub fn add_namespace(&self, namespace: &Namespace) -> Result<()> {
+        if namespace.id == CATALOG_NAMESPACE {
+            return Err(Error::Key { what: "a namespace with the catalog's id" });
+        }
+        if namespace.seal_kind == SealKind::Checksum {
+            self.unencrypted.write().expect("no holder panics").insert(namespace.id);
+        }
         for wrapped in &namespace.keys {
             let mut sealed = Zeroizing::new(wrapped.sealed);
             let key = self
@@ -381,6 +390,9 @@ impl From<&Namespace> for Sealing {
 
 impl Keyring {
     /// The key of an object.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when the namespace or its key is unknown, or unencrypted data is asked for where there can be none.
     pub fn object_key(
         &self,
         seal_kind: SealKind,
@@ -389,7 +401,10 @@ impl Keyring {
         object: ObjectId,
     ) -> Result<ObjectKey> {
         match seal_kind {
-            SealKind::Checksum => Ok(ObjectKey::Checksum { object }),
+            SealKind::Checksum if self.unencrypted.read().expect("no holder panics").contains(&namespace) => {
+                Ok(ObjectKey::Checksum { object })
+            }
+            SealKind::Checksum => Err(Error::Key { what: "unencrypted data of an encrypted namespace" }),
             SealKind::Aes256Gcm => Ok(self.deriver(namespace, version)?.object_key(object)),
         }
     }

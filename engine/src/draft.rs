@@ -11,13 +11,14 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::body::{
-    Extent, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody, VersionBody, VersionMeta,
+    Extent, Pairs, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody, VersionBody,
+    VersionMeta,
 };
 use crate::format::catalog::CatalogChange;
 use crate::format::record::{HEADER_SIZE, RecordIdentity, RecordKind};
 use crate::ids::{BucketId, UnixMillis, UploadId};
 use crate::index::directory::{Entry, Listed};
-use crate::limits::{KEY_LEN_MAX, record_len_max};
+use crate::limits::{KEY_LEN_MAX, RECORD_LEN_MAX, record_len_max};
 use crate::segment::table::SegmentPin;
 use crate::writer::Content;
 
@@ -161,6 +162,7 @@ impl<D: Device> Core<D> {
     /// A version with those bytes.
     pub fn draft_version(&self, sealing: &Sealing, new: NewVersion, content: Content) -> Result<Draft> {
         check_key(&new.key)?;
+        check_pairs(&new.meta.pairs)?;
         let mut meta = new.meta;
         meta.size = content.len();
         let (pieces, inline, pins) = split(content);
@@ -186,6 +188,7 @@ impl<D: Device> Core<D> {
     /// A new upload.
     pub fn draft_upload(&self, sealing: &Sealing, bucket: BucketId, upload: UploadBody) -> Result<Draft> {
         check_key(&upload.key)?;
+        check_pairs(&upload.pairs)?;
         let payload = upload.encode();
         self.seal(sealing, bucket, RecordKind::Upload, payload, Effect::Upload(Box::new(upload)), Vec::new())
     }
@@ -218,6 +221,10 @@ impl<D: Device> Core<D> {
     /// A change of the catalog.
     pub(crate) fn draft_catalog(&self, change: CatalogChange) -> Result<Draft> {
         let payload = change.encode();
+        // Lengths of names have 16 bits on disk: what does not read back as it is must not be written.
+        if CatalogChange::decode(&payload).as_ref() != Ok(&change) {
+            return Err(Error::TooLarge { what: "a name in the catalog" });
+        }
         let effect = Effect::Catalog(Box::new(change));
         self.seal(&Sealing::catalog(), BucketId(0), RecordKind::Catalog, payload, effect, Vec::new())
     }
@@ -270,6 +277,18 @@ fn split(content: Content) -> (Vec<Piece>, Vec<u8>, Vec<SegmentPin>) {
 
 fn check_key(key: &[u8]) -> Result<()> {
     if key.len() > KEY_LEN_MAX { Err(Error::TooLarge { what: "the key" }) } else { Ok(()) }
+}
+
+/// Names of header pairs have 16-bit lengths on disk.
+fn check_pairs(pairs: &Pairs) -> Result<()> {
+    let is_too_long = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        name.len() > usize::from(u16::MAX) || value.len() > RECORD_LEN_MAX
+    };
+    if pairs.iter().any(is_too_long) {
+        Err(Error::TooLarge { what: "a header of the object" })
+    } else {
+        Ok(())
+    }
 }
 
 /// Content that shares the bytes of stored objects or parts, which the pins keep.

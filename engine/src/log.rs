@@ -19,10 +19,10 @@ use crate::draft::{Effect, RecordPlace, SealedRecord};
 use crate::error::{Error, Result};
 use crate::event::{Completer, Completion, Event, completion};
 use crate::format::record::{HEADER_SIZE, RecordHeader, RecordPosition, payload_checksum};
-use crate::format::segment::{Place, SegmentHeader, SegmentKind};
+use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
 use crate::ids::{BucketId, Lsn, SegmentId, ShardId};
 use crate::index::hash::Location;
-use crate::limits::{BATCH_LEN_MAX, BLOCK_SIZE, RECORD_ALIGN};
+use crate::limits::{BATCH_LEN_MAX, BLOCK_SIZE, RECORD_ALIGN, record_len_max};
 use crate::segment::table::{Purpose, SegmentPin};
 
 /// The log of one shard.
@@ -30,10 +30,16 @@ pub(crate) struct Log {
     shard: ShardId,
     session: u64,
     queue: RefCell<VecDeque<Queued>>,
+    /// Bytes of records that are queued or being written.
+    queued_len: Cell<u64>,
     next_lsn: Cell<Lsn>,
+    /// The first record of the session, until it is durable: nothing else is written before.
+    opening: RefCell<Option<Queued>>,
     stopped: Cell<Option<Error>>,
     tail: RefCell<Option<Tail>>,
     next_sequence: Cell<u64>,
+    /// How the segment before the next one was left.
+    predecessor: Cell<Predecessor>,
     arrived: Event,
 }
 
@@ -72,21 +78,51 @@ pub(crate) struct Resume {
     pub(crate) tail: Option<Tail>,
     pub(crate) next_lsn: Lsn,
     pub(crate) next_sequence: u64,
+    /// How the last segment was left, when it is not resumed.
+    pub(crate) predecessor: Predecessor,
 }
 
 impl Log {
     /// The log of a shard, from where recovery left it; `session` is a fresh random number.
-    pub(crate) fn new(shard: ShardId, session: u64, resume: Resume) -> Self {
+    /// The session begins with `opening`, when something is first written.
+    pub(crate) fn new(shard: ShardId, session: u64, resume: Resume, opening: SealedRecord) -> Self {
+        let opening = Queued {
+            lsn: resume.next_lsn,
+            bucket: BucketId(0),
+            record: opening,
+            effect: Effect::Open,
+            pins: Vec::new(),
+            done: completion().0,
+        };
         Log {
             shard,
             session,
             queue: RefCell::default(),
-            next_lsn: Cell::new(resume.next_lsn),
+            queued_len: Cell::new(0),
+            next_lsn: Cell::new(Lsn(resume.next_lsn.0 + 1)),
+            opening: RefCell::new(Some(opening)),
             stopped: Cell::new(None),
             tail: RefCell::new(resume.tail),
             next_sequence: Cell::new(resume.next_sequence),
+            predecessor: Cell::new(resume.predecessor),
             arrived: Event::default(),
         }
+    }
+
+    /// Whether the log takes records; once it has stopped, nobody can say what a restart will find of the last ones.
+    pub(crate) fn check_running(&self) -> Result<()> {
+        self.stopped.get().map_or(Ok(()), Err)
+    }
+
+    /// Whether new data of that length may be queued: it and all that is queued must fit without touching the reserve.
+    pub(crate) fn admit_data<D: Device>(&self, core: &Core<D>, record_len: usize) -> Result<()> {
+        core.store.table.admit_data()?;
+        let tail_left = self.tail.borrow().as_ref().map_or(0, |tail| core.store.segment_size - tail.offset);
+        let queued = self.queued_len.get() + padded(record_len) as u64;
+        // What does not fit into the tail goes to new segments, where batches may leave a part of each unused.
+        let usable = core.store.segment_size - record_len_max(core.store.segment_size) as u64;
+        let needed = queued.saturating_sub(tail_left).div_ceil(usable);
+        if needed <= u64::from(core.store.table.free_for_data()) { Ok(()) } else { Err(Error::Full) }
     }
 
     /// Queues a record. What it decides is decided now; it is durable when the completion says so.
@@ -97,9 +133,8 @@ impl Log {
         effect: Effect,
         pins: Vec<SegmentPin>,
     ) -> Result<(Lsn, Completion<Result<()>>)> {
-        if let Some(error) = self.stopped.get() {
-            return Err(error);
-        }
+        self.check_running()?;
+        self.queued_len.set(self.queued_len.get() + padded(record.record_len()) as u64);
         let lsn = self.next_lsn.get();
         self.next_lsn.set(Lsn(lsn.0 + 1));
         let (done, waiting) = completion();
@@ -138,10 +173,15 @@ impl Log {
         &self,
         core: &Rc<Core<D>>,
     ) -> std::result::Result<Vec<Committed>, ()> {
-        let batch = self.take_batch();
+        let batch = self.take_batch(core.store.segment_size);
         let Some(first) = batch.first().map(|queued| queued.lsn) else { return Ok(Vec::new()) };
-        match self.write_batch(core, &batch).await {
+        let written = match self.begin_session(core).await {
+            Ok(()) => self.write_batch(core, &batch).await,
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(places) => {
+                self.queued_len.set(self.queued_len.get() - batch_len(&batch) as u64);
                 core.counters.log_records.add(batch.len() as u64);
                 Ok(batch.into_iter().zip(places).map(|(queued, place)| queued.committed(place)).collect())
             }
@@ -150,6 +190,7 @@ impl Log {
                     self.stopped.set(Some(Error::ReadOnly));
                 }
                 self.next_lsn.set(first);
+                self.queued_len.set(0);
                 let rest: Vec<Queued> = self.queue.borrow_mut().drain(..).collect();
                 for queued in batch.into_iter().chain(rest) {
                     queued.done.complete(Err(error));
@@ -159,13 +200,23 @@ impl Log {
         }
     }
 
-    fn take_batch(&self) -> Vec<Queued> {
+    async fn begin_session<D: Device>(&self, core: &Rc<Core<D>>) -> Result<()> {
+        let Some(opening) = self.opening.take() else { return Ok(()) };
+        let written = self.write_batch(core, std::slice::from_ref(&opening)).await;
+        if written.is_err() {
+            *self.opening.borrow_mut() = Some(opening);
+        }
+        written.map(|_| ())
+    }
+
+    fn take_batch(&self, segment_size: u64) -> Vec<Queued> {
+        let len_max = BATCH_LEN_MAX.min(record_len_max(segment_size));
         let mut queue = self.queue.borrow_mut();
         let mut batch = Vec::new();
         let mut len = 0;
         while let Some(next) = queue.front() {
             len += padded(next.record.record_len());
-            if !batch.is_empty() && len > BATCH_LEN_MAX {
+            if !batch.is_empty() && len > len_max {
                 break;
             }
             batch.extend(queue.pop_front());
@@ -175,8 +226,7 @@ impl Log {
 
     /// Writes and flushes a batch, in a new segment when it does not fit or the present one lost a device.
     async fn write_batch<D: Device>(&self, core: &Rc<Core<D>>, batch: &[Queued]) -> Result<Vec<RecordPlace>> {
-        let record_bytes: usize = batch.iter().map(|queued| padded(queued.record.record_len())).sum();
-        let len = record_bytes.next_multiple_of(BLOCK_SIZE);
+        let len = batch_len(batch).next_multiple_of(BLOCK_SIZE);
         let has_room = |tail: &Tail| tail.offset + len as u64 <= core.store.segment_size;
         let tail = self.tail.borrow().clone().filter(has_room);
         let tail = match tail {
@@ -243,6 +293,7 @@ impl Log {
             stream: self.shard.0,
             sequence: self.next_sequence.get(),
             first_lsn,
+            predecessor: self.predecessor.get(),
             places: allocation.places.clone(),
         };
         if let Err(error) = core.write_header(&header).await {
@@ -250,6 +301,7 @@ impl Log {
             return Err(error);
         }
         self.next_sequence.set(header.sequence + 1);
+        self.predecessor.set(Predecessor::Settled);
         if let Some(full) = self.tail.borrow().as_ref() {
             core.store.table.seal(full.segment);
         }
@@ -278,6 +330,10 @@ pub(crate) fn record_place(segment: SegmentId, offset: u32, record_len: usize) -
         segment,
         len: padded(record_len) as u32,
     }
+}
+
+fn batch_len(batch: &[Queued]) -> usize {
+    batch.iter().map(|queued| padded(queued.record.record_len())).sum()
 }
 
 /// Bytes to the beginning of the next record.

@@ -3,9 +3,11 @@
 //! What is trusted, and why:
 //! - A record counts when header and payload verify, it says it lies where it was found, its LSN is the next one, and it belongs to the current session
 //!   (or begins the next one). Bytes of an abandoned tail or of an earlier life of the slot fail one of these.
-//! - When one copy of a record does not verify, the others are asked. Only when none does the log ends there.
+//! - When one copy of a record does not verify or can't be read, the others are asked. Only when none has it, and one of them could be read, the log ends
+//!   there: what was acknowledged is on all copies. Where no copy that is there can be read, nothing is decided.
 //! - A log that ends inside a segment that is followed by another one has lost acknowledged records: that is an error, not an end.
-//! - The end of the last segment may have reached some copies and not others; it is made the same on all before anything is appended.
+//! - The end of the last segment may have reached some copies and not others; it is made the same on all before anything is appended. When a copy is not
+//!   there, the log goes on in another segment, whose header says so, and the copies are made the same once they are all there.
 
 use std::rc::Rc;
 
@@ -15,7 +17,7 @@ use crate::draft::Effect;
 use crate::error::{Error, Result};
 use crate::format::catalog::CatalogChange;
 use crate::format::record::{HEADER_SIZE, RecordHeader, RecordKind};
-use crate::format::segment::{Place, SegmentHeader};
+use crate::format::segment::{Place, Predecessor, SegmentHeader};
 use crate::ids::{Lsn, ShardId};
 use crate::limits::{BATCH_LEN_MAX, BLOCK_SIZE, RECORD_ALIGN, RECORD_LEN_MAX};
 use crate::log::{Resume, Tail, padded, record_place};
@@ -39,7 +41,8 @@ pub struct Progress {
     pub records: u64,
 }
 
-/// Opens a shard: replays its log and begins a session. Shard 0 comes first, since the others need the keys in its catalog.
+/// Opens a shard: replays its log. Shard 0 comes first, since the others need the keys in its catalog. The shard's session begins with its first write,
+/// which must wait for the end of recovery ([`crate::segment::table::SegmentTable::finish_recovery`]): before, no space is known to be free.
 ///
 /// A store that takes no writes (a device is missing) opens all the same, for reading.
 ///
@@ -67,6 +70,9 @@ pub async fn open_shard<D: Device>(
         }
         let next = segments.get(i + 1);
         let offset = replay.segment(header, next.map(|next| next.first_lsn)).await?;
+        if next.is_some_and(|next| next.predecessor == Predecessor::Unsettled) {
+            replay.heal(header).await?;
+        }
         if next.is_some_and(|next| next.first_lsn != replay.next_lsn) {
             return Err(Error::Corrupt {
                 segment: header.id,
@@ -77,16 +83,25 @@ pub async fn open_shard<D: Device>(
         tail = Some((header, offset));
         progress(Progress { segments_done: i + 1, segments: segments.len(), records: replay.records });
     }
-    let tail = match tail {
-        Some((header, offset)) => replay.resume(header, offset).await?,
-        None => None,
+    let resumed = match tail {
+        Some((header, offset)) if replay.heal(header).await? => Some(Tail {
+            segment: header.id,
+            places: header.places.clone(),
+            offset: offset.next_multiple_of(BLOCK_SIZE as u64),
+        }),
+        _ => None,
     };
-    let resume = Resume { tail, next_lsn: replay.next_lsn, next_sequence: segments.len() as u64 };
-    let shard = Shard::new(core, id, replay.state, resume);
-    match shard.begin_session().await {
-        Ok(()) | Err(Error::ReadOnly | Error::Full | Error::Fenced { .. }) => Ok(shard),
-        Err(error) => Err(error),
-    }
+    let resume = Resume {
+        predecessor: if tail.is_some() && resumed.is_none() {
+            Predecessor::Unsettled
+        } else {
+            Predecessor::Settled
+        },
+        tail: resumed,
+        next_lsn: replay.next_lsn,
+        next_sequence: segments.len() as u64,
+    };
+    Shard::new(core, id, replay.state, resume)
 }
 
 fn lost(header: &SegmentHeader, what: &'static str) -> Error {
@@ -125,6 +140,8 @@ enum Found {
     Padding,
     /// Nothing that verifies.
     Nothing,
+    /// The copy can't be read there.
+    Unreadable(Error),
 }
 
 impl<D: Device> Replay<D> {
@@ -137,7 +154,7 @@ impl<D: Device> Replay<D> {
         }
         let mut offset = BLOCK_SIZE as u64;
         while offset + (HEADER_SIZE as u64) <= self.core.store.segment_size {
-            match self.find(header, &mut windows, offset).await {
+            match self.find(header, &mut windows, offset).await? {
                 Found::Record(record, payload) if stop.is_none_or(|stop| record.position.lsn < stop) => {
                     self.image.accept(offset, &record, &payload);
                     offset += padded(record.record_len()) as u64;
@@ -153,23 +170,34 @@ impl<D: Device> Replay<D> {
     }
 
     /// The next record at that position, from the first copy that has it. The copy that had the last record is asked first.
-    async fn find(&self, header: &SegmentHeader, windows: &mut [Window], offset: u64) -> Found {
+    async fn find(&self, header: &SegmentHeader, windows: &mut [Window], offset: u64) -> Result<Found> {
+        let mut unreadable = None;
+        let mut end = None;
         for i in 0..windows.len() {
             match self.find_in(header, &mut windows[i], offset).await {
-                Found::Nothing => self.core.counters.copies_skipped.add(u64::from(i + 1 < windows.len())),
+                Found::Unreadable(error) => unreadable = Some(error),
+                Found::Nothing => end = Some(Found::Nothing),
                 // Padding at the beginning of a block is the end of this copy; another may go on.
-                Found::Padding if offset.is_multiple_of(BLOCK_SIZE as u64) => {}
+                Found::Padding if offset.is_multiple_of(BLOCK_SIZE as u64) => end = Some(Found::Nothing),
                 found => {
                     windows.swap(0, i);
-                    return found;
+                    return Ok(found);
                 }
             }
+            self.core.counters.copies_skipped.add(u64::from(i + 1 < windows.len()));
         }
-        Found::Nothing
+        match (end, unreadable) {
+            (Some(end), _) => Ok(end),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(Found::Nothing),
+        }
     }
 
     async fn find_in(&self, header: &SegmentHeader, window: &mut Window, offset: u64) -> Found {
-        let Some(bytes) = self.window(window, offset, HEADER_SIZE).await else { return Found::Nothing };
+        let bytes = match self.window(window, offset, HEADER_SIZE).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Found::Unreadable(error),
+        };
         if bytes[..RECORD_ALIGN].iter().all(|byte| *byte == 0) {
             return Found::Padding;
         }
@@ -183,29 +211,33 @@ impl<D: Device> Replay<D> {
         if !belongs || offset + record.record_len() as u64 > self.core.store.segment_size {
             return Found::Nothing;
         }
-        let Some(bytes) = self.window(window, offset, record.record_len()).await else {
-            return Found::Nothing;
+        let bytes = match self.window(window, offset, record.record_len()).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Found::Unreadable(error),
         };
         let payload = &bytes[HEADER_SIZE..record.record_len()];
         if record.matches_payload(payload) { Found::Record(record, payload.to_vec()) } else { Found::Nothing }
     }
 
-    /// `len` bytes of a copy from `offset`, reading ahead; `None` when they can't be read.
-    async fn window<'a>(&self, window: &'a mut Window, offset: u64, len: usize) -> Option<&'a [u8]> {
+    /// At least `len` bytes of a copy from `offset`, reading ahead. Where reading ahead fails, only what is needed is read: an unreadable block hides no others.
+    async fn window<'a>(&self, window: &'a mut Window, offset: u64, len: usize) -> Result<&'a [u8]> {
         let is_there =
             offset >= window.begin && offset + len as u64 <= window.begin + window.bytes.len() as u64;
         if !is_there {
             let begin = offset / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
-            let needed = (offset - begin) as usize + len;
-            let left = (self.core.store.segment_size - begin) as usize;
-            let read_len = needed.max(WINDOW_LEN).min(left).next_multiple_of(BLOCK_SIZE);
-            let (result, bytes) =
-                self.core.read_copy(window.place, begin, AlignedBuffer::zeroed(read_len)).await;
-            result.ok()?;
+            let needed = ((offset - begin) as usize + len).next_multiple_of(BLOCK_SIZE);
+            let ahead = needed.max(WINDOW_LEN).min((self.core.store.segment_size - begin) as usize);
+            let (mut result, mut bytes) =
+                self.core.read_copy(window.place, begin, AlignedBuffer::zeroed(ahead)).await;
+            if result.is_err() && ahead > needed {
+                (result, bytes) =
+                    self.core.read_copy(window.place, begin, AlignedBuffer::zeroed(needed)).await;
+            }
+            result?;
             window.begin = begin;
             window.bytes = bytes;
         }
-        window.bytes.get((offset - window.begin) as usize..)
+        Ok(&window.bytes[(offset - window.begin) as usize..])
     }
 
     fn apply(&mut self, header: &SegmentHeader, record: RecordHeader, mut payload: Vec<u8>) -> Result<()> {
@@ -231,11 +263,11 @@ impl<D: Device> Replay<D> {
         Ok(())
     }
 
-    /// Makes the end of the last segment the same on all its copies, so that appending can go on there. `None` when that segment takes no writes.
-    async fn resume(&mut self, header: &SegmentHeader, offset: u64) -> Result<Option<Tail>> {
-        let places = self.core.store.table.places(header.id).unwrap_or_default();
-        if !self.core.store.table.takes_writes(&places) {
-            return Ok(None);
+    /// Makes the end of the segment that was just replayed the same on all its copies; whether all of them take writes, so that it could be done.
+    async fn heal(&mut self, header: &SegmentHeader) -> Result<bool> {
+        let places = &header.places;
+        if !self.core.store.table.takes_writes(places) {
+            return Ok(false);
         }
         self.core.write_header(header).await?;
         let image = std::mem::take(&mut self.image);
@@ -244,7 +276,7 @@ impl<D: Device> Replay<D> {
             let mut accepted = AlignedBuffer::zeroed(len);
             accepted[..image.bytes.len()].copy_from_slice(&image.bytes);
             let accepted = Rc::new(accepted);
-            for place in &places {
+            for place in places {
                 let (result, found) =
                     self.core.read_copy(*place, image.begin, AlignedBuffer::zeroed(len)).await;
                 if result.is_err() || found[..] != accepted[..] {
@@ -253,7 +285,7 @@ impl<D: Device> Replay<D> {
             }
             self.core.flush(places.iter().map(|place| place.device)).await?;
         }
-        Ok(Some(Tail { segment: header.id, places, offset: offset.next_multiple_of(BLOCK_SIZE as u64) }))
+        Ok(true)
     }
 }
 

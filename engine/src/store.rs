@@ -4,6 +4,7 @@
 //! segment table. The rest is per core ([`crate::Core`]) and per shard ([`crate::Shard`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -177,6 +178,8 @@ pub struct Store {
     pub table: Arc<SegmentTable>,
     /// Commit segments found while opening, for the shards to replay.
     commit_headers: Vec<SegmentHeader>,
+    /// Devices that failed a write or flush.
+    fenced: Vec<AtomicBool>,
 }
 
 impl Store {
@@ -221,7 +224,7 @@ impl Store {
                 source: *source,
             });
         }
-        let headers = read_headers(devices, &layouts, &first).await?;
+        let (headers, mut unreadable_slots) = read_headers(devices, &layouts, &first).await;
         // With as many devices missing as there are copies, segments may exist that no header here tells of: their ids must not be given again.
         let missing = layouts.iter().filter(|layout| layout.is_none()).count();
         let takes_writes = missing < usize::from(first.copies);
@@ -231,6 +234,7 @@ impl Store {
             .enumerate()
             .map(|(i, layout)| DeviceShape {
                 slot_count: layout.map_or_else(|| slots_mentioned(&headers, i), |l| l.slot_count),
+                unreadable_slots: std::mem::take(&mut unreadable_slots[i]),
                 takes_writes: layout.is_some() && takes_writes,
             })
             .collect();
@@ -243,6 +247,7 @@ impl Store {
             inline_max: first.inline_max as usize,
             shard_count: first.shard_count,
             copies: usize::from(first.copies),
+            fenced: layouts.iter().map(|_| AtomicBool::new(false)).collect(),
             devices: layouts,
             keyring,
             table,
@@ -258,6 +263,20 @@ impl Store {
     /// Devices of the store that were not given.
     pub fn missing_devices(&self) -> Vec<DeviceIndex> {
         (0..).map(DeviceIndex).zip(&self.devices).filter(|(_, l)| l.is_none()).map(|(i, _)| i).collect()
+    }
+
+    /// Whether that device failed a write or flush, on any core.
+    pub fn is_fenced(&self, device: DeviceIndex) -> bool {
+        self.fenced[usize::from(device.0)].load(Ordering::SeqCst)
+    }
+
+    /// Fences a device for all cores; whether this was the first to do so.
+    pub(crate) fn fence(&self, device: DeviceIndex) -> bool {
+        let is_first = !self.fenced[usize::from(device.0)].swap(true, Ordering::SeqCst);
+        if is_first {
+            self.table.fence(device);
+        }
+        is_first
     }
 
     /// The commit segments of a shard, in order.
@@ -293,9 +312,13 @@ fn slots_mentioned(headers: &[SegmentHeader], device: usize) -> u32 {
 async fn read_superblock<D: Device>(device: &D, source: usize) -> Result<Verdict> {
     let mut newest: Option<Superblock> = None;
     let mut verdict = Verdict::Empty;
+    let mut unreadable = None;
     for offset in COPY_OFFSETS {
         let (result, block) = device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
-        result.map_err(|f| io_error(source, f))?;
+        if let Err(failure) = result {
+            unreadable = Some(failure);
+            continue;
+        }
         match Superblock::decode(&block) {
             Verdict::Present(superblock) => {
                 if newest.as_ref().is_none_or(|other| other.sequence < superblock.sequence) {
@@ -306,15 +329,22 @@ async fn read_superblock<D: Device>(device: &D, source: usize) -> Result<Verdict
             Verdict::Empty => {}
         }
     }
-    Ok(newest.map_or(verdict, |superblock| Verdict::Present(Box::new(superblock))))
+    match (newest, unreadable) {
+        (Some(superblock), _) => Ok(Verdict::Present(Box::new(superblock))),
+        // What can't be read may be a superblock: this device is not empty.
+        (None, Some(failure)) => Err(io_error(source, failure)),
+        (None, None) => Ok(verdict),
+    }
 }
 
+/// The headers on all devices, each once, and for each device the slots whose header can't be read.
 async fn read_headers<D: Device>(
     devices: &[D],
     layouts: &[Option<DeviceLayout>],
     superblock: &Superblock,
-) -> Result<Vec<SegmentHeader>> {
+) -> (Vec<SegmentHeader>, Vec<Vec<u32>>) {
     let mut headers = Vec::new();
+    let mut unreadable_slots = vec![Vec::new(); layouts.len()];
     for (index, layout) in layouts.iter().enumerate() {
         let Some(layout) = layout else { continue };
         let device = &devices[layout.source];
@@ -325,7 +355,11 @@ async fn read_headers<D: Device>(
             })
             .buffer_unordered(HEADER_READS);
         while let Some((slot, (result, block))) = reads.next().await {
-            result.map_err(|f| io_error(index, f))?;
+            if result.is_err() {
+                // The other copies tell what it is; without one, what refers to it will find it gone.
+                unreadable_slots[index].push(slot);
+                continue;
+            }
             let Some(header) = SegmentHeader::decode(&block, superblock.store_id) else { continue };
             // A header that does not name the slot it lies in is a misdirected write.
             if header.places.iter().any(|p| usize::from(p.device.0) == index && p.slot == slot) {
@@ -335,7 +369,7 @@ async fn read_headers<D: Device>(
     }
     headers.sort_by_key(|header| header.id);
     headers.dedup_by(|a, b| a == b);
-    Ok(headers)
+    (headers, unreadable_slots)
 }
 
 fn io_error(device: usize, failure: crate::device::IoFailure) -> Error {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use engine::crypto::{FramePosition, Keyring, MasterKey, Random};
+use engine::crypto::{FramePosition, Keyring, MasterKey, ObjectKey, Random};
 use engine::format::body::{
     Checksum, ETag, Extent, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody,
     VersionBody, VersionMeta,
@@ -13,7 +13,7 @@ use engine::format::catalog::{AccessKey, Bucket, CatalogChange, Namespace, User,
 use engine::format::record::{
     RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, payload_checksum,
 };
-use engine::format::segment::{Place, SegmentHeader, SegmentKind};
+use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
 use engine::format::superblock::{Superblock, Tier, Verdict};
 use engine::ids::*;
 use zerocopy::IntoBytes;
@@ -120,6 +120,7 @@ fn a_segment_header_is_what_it_was() {
         stream: 3,
         sequence: 11,
         first_lsn: Lsn(1234),
+        predecessor: Predecessor::Settled,
         places: vec![Place { device: DeviceIndex(0), slot: 4 }, Place { device: DeviceIndex(1), slot: 5 }],
     };
     let image = matches_image("segment_header", header.encode(StoreId([1; 16])).as_bytes());
@@ -264,9 +265,13 @@ fn seals_are_what_they_were() {
     let mut out = MasterKey::new([2; 32]).check_value(StoreId([1; 16])).to_vec();
     out.extend_from_slice(&namespace.keys[0].sealed);
     for seal_kind in [SealKind::Aes256Gcm, SealKind::Checksum] {
-        let key = keyring
-            .object_key(seal_kind, NamespaceId(1), KeyVersion(1), ObjectId([8; 16]))
-            .expect("the namespace is known");
+        let object = ObjectId([8; 16]);
+        let key = match seal_kind {
+            SealKind::Aes256Gcm => {
+                keyring.object_key(seal_kind, NamespaceId(1), KeyVersion(1), object).expect("known")
+            }
+            SealKind::Checksum => ObjectKey::Checksum { object },
+        };
         let mut data = *b"sixteen byte msg";
         out.extend_from_slice(&key.seal_frame(3, FramePosition::Last, &mut data));
         out.extend_from_slice(&data);

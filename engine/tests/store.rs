@@ -194,6 +194,7 @@ fn one_small_put_is_one_append_and_concurrent_ones_share_flushes() {
     run(async {
         let devices = formatted(1, 64 * MIB, 1).await;
         let store = TestStore::open(&devices).await.expect("opened");
+        store.put("first of the session", b"x").await.expect("stored");
         let (writes, flushes) = (devices[0].writes(), devices[0].flushes());
         store.put("one", &data(1, 4096)).await.expect("stored");
         assert_eq!((devices[0].writes() - writes, devices[0].flushes() - flushes), (1, 1));
@@ -259,6 +260,7 @@ fn an_upload_becomes_an_object_without_copying() {
             store.put_part("big", upload, number, &data(seed, 300_000)).await.expect("part");
         }
         let store = TestStore::open(&devices).await.expect("parts survive a restart");
+        store.put("first of the session", b"x").await.expect("stored");
         let writes = devices[0].writes();
         store.complete("big", upload).await.expect("completed");
         assert_eq!(devices[0].writes() - writes, 1, "completion is one record");

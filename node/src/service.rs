@@ -162,10 +162,15 @@ impl S3Service {
     pub async fn publish(&self, catalog: Arc<Catalog>) -> Result<(), Unavailable> {
         let take = |core: usize| {
             let catalog = catalog.clone();
-            self.mesh.call(CoreId::new(core), move |service: Rc<S3Service>| async move { service.take(catalog) })
+            self.mesh
+                .call(CoreId::new(core), move |service: Rc<S3Service>| async move { service.take(catalog) })
         };
         let calls = (0..self.mesh.core_count()).map(take);
-        futures_util::future::join_all(calls).await.into_iter().collect::<Result<(), _>>().map_err(|_| Unavailable)
+        futures_util::future::join_all(calls)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .map_err(|_| Unavailable)
     }
 
     fn take(&self, catalog: Arc<Catalog>) {
@@ -189,7 +194,8 @@ impl Service for S3Service {
 
     fn samples(&self) -> Vec<Sample> {
         let core = self.here.index().to_string();
-        let of_core = |family, value: u64| Sample { family, labels: vec![("core", core.clone())], value: value as f64 };
+        let of_core =
+            |family, value: u64| Sample { family, labels: vec![("core", core.clone())], value: value as f64 };
         let counters = counter_families().iter().zip(self.storage.core.counters.values());
         let mut samples: Vec<Sample> = counters.map(|(family, value)| of_core(family, value)).collect();
         let versions = self.storage.shards.iter().flatten().map(|shard| shard.version_count() as u64).sum();
@@ -228,7 +234,10 @@ impl S3Service {
 fn counter_families() -> &'static [Family] {
     static FAMILIES: OnceLock<Vec<Family>> = OnceLock::new();
     FAMILIES.get_or_init(|| {
-        Counters::NAMES.iter().map(|(name, help)| Family { name, help: help.trim(), kind: Kind::Counter }).collect()
+        Counters::NAMES
+            .iter()
+            .map(|(name, help)| Family { name, help: help.trim(), kind: Kind::Counter })
+            .collect()
     })
 }
 
@@ -251,5 +260,8 @@ static LIVE_BYTES: Family = Family {
     help: "Live bytes in all segments, each reference counted, copies not.",
     kind: Kind::Gauge,
 };
-static DEVICES_MISSING: Family =
-    Family { name: "basalt_devices_missing", help: "Devices of the store that are not there.", kind: Kind::Gauge };
+static DEVICES_MISSING: Family = Family {
+    name: "basalt_devices_missing",
+    help: "Devices of the store that are not there.",
+    kind: Kind::Gauge,
+};

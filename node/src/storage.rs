@@ -128,7 +128,9 @@ impl fmt::Display for StorageError {
                 path.display()
             ),
             StorageError::System { step, source } => write!(f, "cannot {step}: {source}"),
-            StorageError::OtherCore => f.write_str("another core could not open the store; its message says why"),
+            StorageError::OtherCore => {
+                f.write_str("another core could not open the store; its message says why")
+            }
         }
     }
 }
@@ -188,7 +190,9 @@ impl Storage {
 
     fn attach(&self) -> Result<Vec<UringDevice>, StorageError> {
         let attach = |device: &DeviceFile| {
-            device.attach().map_err(|source| StorageError::System { step: "duplicate a device's descriptor", source })
+            device
+                .attach()
+                .map_err(|source| StorageError::System { step: "duplicate a device's descriptor", source })
         };
         self.devices.iter().map(attach).collect()
     }
@@ -319,7 +323,8 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
         for plan in &missing {
             tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device of the store is not there");
         }
-        let usable = present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
+        let usable =
+            present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
         return Ok(usable.map(|(_, device)| device).collect());
     }
     for (plan, device) in present.iter().zip(&opened) {
@@ -369,7 +374,12 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
             .map_err(|source| StorageError::System { step: "name a device file", source })?;
         devices.push(file);
     }
-    tracing::info!(devices = devices.len(), copies = options.copies, shards = options.shard_count, "a new store was formatted");
+    tracing::info!(
+        devices = devices.len(),
+        copies = options.copies,
+        shards = options.shard_count,
+        "a new store was formatted"
+    );
     Ok(devices)
 }
 
@@ -379,7 +389,9 @@ fn attach(device: &DeviceFile) -> Result<UringDevice, StorageError> {
 
 async fn carries_store(device: &DeviceFile) -> Result<bool, StorageError> {
     let handle = attach(device)?;
-    Store::is_present(&handle).await.map_err(|source| StorageError::Engine { step: "read a superblock", source })
+    Store::is_present(&handle)
+        .await
+        .map_err(|source| StorageError::Engine { step: "read a superblock", source })
 }
 
 /// Whether the beginning of a device, where every file system and partition table has its mark, is zeroes.

@@ -32,8 +32,8 @@ pub struct SegmentHeaderLayout {
     pub kind: u8,
     /// How many of `places` count.
     pub copies: u8,
-    /// Zeroes.
-    pub reserved_1: U32,
+    /// Bit 0: see [`SegmentHeader::predecessor`].
+    pub flags: U32,
     /// Where the copies lie.
     pub places: [PlaceLayout; COPIES_MAX],
     /// Zeroes.
@@ -67,6 +67,16 @@ pub enum SegmentKind {
     Bulk,
 }
 
+/// How the segment before this one in its stream was left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Predecessor {
+    /// Its copies are the same.
+    #[default]
+    Settled,
+    /// Its end may have reached some copies and not others, which were not there to be completed.
+    Unsettled,
+}
+
 /// A slot of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -89,6 +99,8 @@ pub struct SegmentHeader {
     pub sequence: u64,
     /// First LSN it may hold.
     pub first_lsn: Lsn,
+    /// How the one before it in a commit stream was left.
+    pub predecessor: Predecessor,
     /// Where its copies lie.
     pub places: Vec<Place>,
 }
@@ -114,7 +126,10 @@ impl SegmentHeader {
                 SegmentKind::Bulk => 2,
             },
             copies: self.places.len() as u8,
-            reserved_1: U32::ZERO,
+            flags: U32::new(match self.predecessor {
+                Predecessor::Settled => 0,
+                Predecessor::Unsettled => 1,
+            }),
             places,
             reserved: [0; 3992],
             checksum: [0; 16],
@@ -144,6 +159,11 @@ impl SegmentHeader {
             stream: layout.stream.get(),
             sequence: layout.sequence.get(),
             first_lsn: Lsn(layout.first_lsn.get()),
+            predecessor: match layout.flags.get() {
+                0 => Predecessor::Settled,
+                1 => Predecessor::Unsettled,
+                _ => return None,
+            },
             places: layout.places[..usize::from(layout.copies)]
                 .iter()
                 .map(|place| Place { device: DeviceIndex(place.device.get()), slot: place.slot.get() })

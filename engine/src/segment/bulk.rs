@@ -10,10 +10,10 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::event::Event;
 use crate::format::body::Extent;
-use crate::format::segment::{Place, SegmentHeader, SegmentKind};
+use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
 use crate::ids::{Lsn, SegmentId};
 use crate::limits::{BLOCK_SIZE, FRAME_SIZE, RESERVE_LEN_MAX};
-use crate::segment::table::{Purpose, SegmentPin};
+use crate::segment::table::{Purpose, SegmentPin, SegmentTable};
 
 const FRAME_BLOCKS: u32 = (FRAME_SIZE / BLOCK_SIZE) as u32;
 
@@ -87,6 +87,8 @@ impl<D: Device> Core<D> {
             self.store.table.seal(full.id);
         }
         let allocation = self.store.table.allocate(SegmentKind::Bulk, Purpose::Data)?;
+        // Until the stream has it: whoever gives up half-way, or is dropped, leaves no open segment that nobody writes.
+        let unused = Unused { table: &self.store.table, id: allocation.id };
         if allocation.next_block == 1 {
             let header = SegmentHeader {
                 id: allocation.id,
@@ -94,14 +96,13 @@ impl<D: Device> Core<D> {
                 stream: self.number(),
                 sequence: self.bulk.sequence.get(),
                 first_lsn: Lsn(0),
+                predecessor: Predecessor::Settled,
                 places: allocation.places.clone(),
             };
-            if let Err(error) = self.write_header(&header).await {
-                self.store.table.seal(allocation.id);
-                return Err(error);
-            }
+            self.write_header(&header).await?;
             self.bulk.sequence.set(header.sequence + 1);
         }
+        std::mem::forget(unused);
         *self.bulk.open.borrow_mut() = Some(OpenSegment {
             id: allocation.id,
             places: allocation.places,
@@ -109,6 +110,18 @@ impl<D: Device> Core<D> {
             block_count: (self.store.segment_size / BLOCK_SIZE as u64) as u32,
         });
         Ok(())
+    }
+}
+
+/// A segment that was given out and did not come into use: dropping this gives it back.
+struct Unused<'a> {
+    table: &'a SegmentTable,
+    id: SegmentId,
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        self.table.seal(self.id);
     }
 }
 

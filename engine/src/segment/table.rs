@@ -23,11 +23,11 @@ const FREE: u8 = 0;
 const OPEN: u8 = 1;
 const SEALED: u8 = 2;
 
-/// One pin in the `usage` word. 2^44 units of 64 bytes are a million references to a whole 1 GiB segment.
+/// One pin in the `usage` word. Below it, 2^44 units are 64 million references to a whole bulk segment of 1 GiB; a record in a commit segment has one.
 const PIN: u64 = 1 << 44;
 
-/// Live bytes are counted in units of this.
-const LIVE_UNIT: u64 = RECORD_ALIGN as u64;
+/// More ids than can be given out and reach a single device in one run: one for each stream of each core.
+const UNSEEN_IDS_MAX: u64 = 1 << 16;
 
 const KIND_COMMIT: u8 = 1;
 const KIND_BULK: u8 = 2;
@@ -52,7 +52,7 @@ struct Entry {
     id: AtomicU64,
     state: AtomicU8,
     kind: AtomicU8,
-    /// Pins in the upper 20 bits, live bytes in units of 64 below: see [`PIN`].
+    /// Pins in the upper 20 bits, live bytes below in the unit of the segment's kind: see [`PIN`].
     usage: AtomicU64,
     /// One past the last block that an extent refers to.
     tail_block: AtomicU32,
@@ -95,10 +95,12 @@ pub struct Allocation {
 }
 
 /// A device as the table sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DeviceShape {
     /// Slots it has.
     pub slot_count: u32,
+    /// Slots whose header can't be read: nobody knows what they hold, so nothing is put there.
+    pub unreadable_slots: Vec<u32>,
     /// Whether it is there and takes writes.
     pub takes_writes: bool,
 }
@@ -127,9 +129,12 @@ impl SegmentTable {
         segment_size: u64,
         reserve: u32,
     ) -> Arc<Self> {
-        let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum();
+        // Of a missing device fewer slots may be known than it has, and so fewer than there are indexes in use.
+        let indexes_used = headers.iter().map(|header| header.id.index().0 + 1).max().unwrap_or(0);
+        let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum::<u32>().max(indexes_used);
         let entries: Box<[Entry]> = (0..slot_total).map(|_| Entry::default()).collect();
-        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0);
+        // A header that a crash kept from all but one device may be out of sight, with that device: its id must not be given again.
+        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0) + UNSEEN_IDS_MAX;
         let mut taken: Vec<Vec<bool>> =
             devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
         for header in newest_of_each_index(headers, entries.len()) {
@@ -150,7 +155,10 @@ impl SegmentTable {
             .zip(taken)
             .map(|(device, taken)| DeviceSlots {
                 total: device.slot_count,
-                free: (0..device.slot_count).rev().filter(|slot| !taken[*slot as usize]).collect(),
+                free: (0..device.slot_count)
+                    .rev()
+                    .filter(|slot| !taken[*slot as usize] && !device.unreadable_slots.contains(slot))
+                    .collect(),
                 takes_writes: device.takes_writes,
             })
             .collect();
@@ -248,6 +256,11 @@ impl SegmentTable {
         Err(if writable < self.copies { Error::ReadOnly } else { Error::Full })
     }
 
+    /// Free segments that new data may take.
+    pub(crate) fn free_for_data(&self) -> u32 {
+        self.free_count.load(SeqCst).saturating_sub(self.reserve)
+    }
+
     /// That device takes no writes any more.
     pub fn fence(&self, device: DeviceIndex) {
         let mut slots = self.slots.lock().expect("no holder panics");
@@ -264,7 +277,7 @@ impl SegmentTable {
     /// Another reference to `len` bytes of a segment that end at that block. Ignored for a past life of the segment.
     pub fn add_live(&self, id: SegmentId, len: u64, end_block: u32) {
         if let Some(entry) = self.current(id) {
-            entry.usage.fetch_add(live_units(len), SeqCst);
+            entry.usage.fetch_add(entry.live_units(len), SeqCst);
             entry.tail_block.fetch_max(end_block, SeqCst);
         }
     }
@@ -272,9 +285,10 @@ impl SegmentTable {
     /// A reference less. Frees the segment when it was the last.
     pub fn sub_live(&self, id: SegmentId, len: u64) {
         if let Some(entry) = self.current(id) {
-            let before = entry.usage.fetch_sub(live_units(len), SeqCst);
-            assert!(before % PIN >= live_units(len), "live bytes of segment {:#x} below zero", id.0);
-            if before == live_units(len) {
+            let units = entry.live_units(len);
+            let before = entry.usage.fetch_sub(units, SeqCst);
+            assert!(before % PIN >= units, "live bytes of segment {:#x} below zero", id.0);
+            if before == units {
                 self.free_if_dead(id);
             }
         }
@@ -349,9 +363,11 @@ impl SegmentTable {
         }
         // The lock comes first: between leaving SEALED and returning the slots nobody may look at either.
         let mut slots = self.slots.lock().expect("no holder panics");
-        if entry.id.load(SeqCst) != id.0
-            || entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_err()
-        {
+        // Meanwhile it may have been resumed, filled and sealed again. Resuming takes this lock, so that under it "sealed and unused" stays true.
+        let is_still_dead = entry.id.load(SeqCst) == id.0
+            && entry.usage.load(SeqCst) == 0
+            && entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_ok();
+        if !is_still_dead {
             return false;
         }
         entry.id.store(0, SeqCst);
@@ -403,7 +419,19 @@ impl Entry {
     }
 
     fn live(&self) -> u64 {
-        self.usage.load(SeqCst) % PIN * LIVE_UNIT
+        self.usage.load(SeqCst) % PIN * self.live_unit()
+    }
+
+    /// Records are aligned to 64 bytes, extents to blocks.
+    fn live_unit(&self) -> u64 {
+        match self.kind.load(SeqCst) {
+            KIND_COMMIT => RECORD_ALIGN as u64,
+            _ => BLOCK_SIZE as u64,
+        }
+    }
+
+    fn live_units(&self, len: u64) -> u64 {
+        len.div_ceil(self.live_unit())
     }
 
     fn places(&self) -> Vec<Place> {
@@ -467,10 +495,6 @@ fn newest_of_each_index(headers: &[SegmentHeader], limit: usize) -> Vec<&Segment
     kept
 }
 
-fn live_units(len: u64) -> u64 {
-    len.div_ceil(LIVE_UNIT)
-}
-
 /// Keeps a segment from being freed while it lives.
 pub struct SegmentPin {
     table: Arc<SegmentTable>,
@@ -503,8 +527,10 @@ mod tests {
     use super::*;
 
     fn table(slots: &[u32], copies: usize, reserve: u32) -> Arc<SegmentTable> {
-        let devices: Vec<DeviceShape> =
-            slots.iter().map(|n| DeviceShape { slot_count: *n, takes_writes: true }).collect();
+        let devices: Vec<DeviceShape> = slots
+            .iter()
+            .map(|n| DeviceShape { slot_count: *n, takes_writes: true, ..DeviceShape::default() })
+            .collect();
         let table = SegmentTable::new(&devices, &[], copies, 1 << 20, reserve);
         table.finish_recovery();
         table
@@ -565,15 +591,16 @@ mod tests {
             stream: 0,
             sequence: 0,
             first_lsn: crate::ids::Lsn(0),
+            predecessor: Default::default(),
             places: vec![Place { device: DeviceIndex(0), slot }],
         };
-        let shape = [DeviceShape { slot_count: 4, takes_writes: true }];
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
         let table = SegmentTable::new(&shape, &[header(5, 0, 0), header(3, 0, 1)], 1, 1 << 20, 0);
         assert_eq!(table.counts().bulk, 1);
         table.add_live(SegmentId::new(5, SegmentIndex(0)), 4096, 255);
         table.finish_recovery();
         let next = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
-        assert_eq!(next.id.counter(), 6);
+        assert!(next.id.counter() > 5);
         assert_ne!(next.places[0].slot, 0);
     }
 
@@ -585,9 +612,10 @@ mod tests {
             stream: 0,
             sequence: 0,
             first_lsn: crate::ids::Lsn(0),
+            predecessor: Default::default(),
             places: vec![Place { device: DeviceIndex(0), slot: 2 }],
         };
-        let shape = [DeviceShape { slot_count: 4, takes_writes: true }];
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
         let table = SegmentTable::new(&shape, std::slice::from_ref(&header), 1, 1 << 20, 0);
         table.add_live(header.id, 4096, 17);
         table.finish_recovery();

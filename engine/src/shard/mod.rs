@@ -74,15 +74,15 @@ pub struct Shard<D> {
 }
 
 impl<D: Device> Shard<D> {
-    pub(crate) fn new(core: Rc<Core<D>>, id: ShardId, state: State, resume: Resume) -> Rc<Self> {
-        let session = core.new_number();
-        Rc::new(Shard {
-            log: Log::new(id, session, resume),
+    pub(crate) fn new(core: Rc<Core<D>>, id: ShardId, state: State, resume: Resume) -> Result<Rc<Self>> {
+        let (session, opening) = (core.new_number(), core.draft_open()?);
+        Ok(Rc::new(Shard {
+            log: Log::new(id, session, resume, opening.record),
             core,
             id,
             state: RefCell::new(state),
             settled: Event::default(),
-        })
+        }))
     }
 
     /// Which shard it is.
@@ -93,38 +93,22 @@ impl<D: Device> Shard<D> {
     /// The work of the shard: makes queued records durable and applies them. Runs on the shard's core until [`Shard::stop`].
     pub async fn run(self: Rc<Self>) {
         while self.log.wait_for_work().await {
-            self.run_batch().await;
-        }
-    }
-
-    async fn run_batch(&self) {
-        match self.log.run_batch(&self.core).await {
-            Ok(committed) => {
-                for record in committed {
-                    self.state.borrow_mut().commit(&self.core.store.table, &record);
-                    record.done.complete(Ok(()));
+            match self.log.run_batch(&self.core).await {
+                Ok(committed) => {
+                    for record in committed {
+                        self.state.borrow_mut().commit(&self.core.store.table, &record);
+                        record.done.complete(Ok(()));
+                    }
                 }
+                Err(()) => self.state.borrow_mut().forget_pending(),
             }
-            Err(()) => self.state.borrow_mut().forget_pending(),
+            self.settled.notify();
         }
-        self.settled.notify();
     }
 
     /// Takes no more changes; [`Shard::run`] returns when those queued are done.
     pub fn stop(&self) {
         self.log.stop(Error::Stopped);
-    }
-
-    /// Begins a session: the first record after opening. Nothing else is written before it is durable.
-    pub(crate) async fn begin_session(&self) -> Result<()> {
-        let (_, completion) = self.append(self.core.draft_open()?)?;
-        self.run_batch().await;
-        let result = wait(completion).await;
-        if let Err(error) = result {
-            // Without its first record nothing of this session would be replayed.
-            self.log.stop(error);
-        }
-        result
     }
 
     // -- objects
@@ -139,7 +123,7 @@ impl<D: Device> Shard<D> {
     /// # Errors
     /// [`Error::PreconditionFailed`], or [`Error::NotFound`] when an ETag was asked for and there is no object.
     pub async fn put(&self, draft: Draft, precondition: Precondition) -> Result<()> {
-        self.core.store.table.admit_data()?;
+        self.log.admit_data(&self.core, draft.record.record_len())?;
         let Effect::Version { key, .. } = &draft.effect else {
             unreachable!("a put is drafted as a version")
         };
@@ -154,12 +138,18 @@ impl<D: Device> Shard<D> {
             unreachable!("a delete is drafted as a tombstone")
         };
         let key = key.clone();
-        self.check(draft.bucket, &key, precondition).await?;
-        let (current, settled) = self.state.borrow().current(draft.bucket, &key);
-        if current.is_none() {
-            // Nothing to remove. If that rests on a queued delete, it must be durable before we say so.
-            self.wait_for(settled).await;
-            return Ok(false);
+        loop {
+            self.check(draft.bucket, &key, precondition).await?;
+            // Of a log that has stopped, the last records may come back with a restart: nothing can be said to be gone.
+            self.log.check_running()?;
+            let (current, pending) = self.state.borrow().current(draft.bucket, &key);
+            match (current, pending) {
+                (Some(_), _) => break,
+                (None, None) => return Ok(false),
+                // Nothing to remove, if the queued delete that says so becomes durable.
+                (None, Some(_)) => {}
+            }
+            self.wait_for_key(draft.bucket, &key).await;
         }
         self.append_and_wait(draft).await?;
         Ok(true)
@@ -174,14 +164,14 @@ impl<D: Device> Shard<D> {
 
     /// Begins an upload.
     pub async fn create_upload(&self, draft: Draft) -> Result<()> {
-        self.core.store.table.admit_data()?;
+        self.log.admit_data(&self.core, draft.record.record_len())?;
         self.state.borrow().check_open(draft.bucket)?;
         self.append_and_wait(draft).await
     }
 
     /// Puts a part, in place of an earlier one with its number.
     pub async fn put_part(&self, draft: Draft) -> Result<()> {
-        self.core.store.table.admit_data()?;
+        self.log.admit_data(&self.core, draft.record.record_len())?;
         let Effect::Part(part) = &draft.effect else { unreachable!("a part is drafted as one") };
         self.state.borrow().check_upload(draft.bucket, &part.key, part.upload_id)?;
         self.append_and_wait(draft).await
@@ -315,6 +305,9 @@ impl<D: Device> Shard<D> {
         name: &str,
         seal_kind: SealKind,
     ) -> Result<Arc<Catalog>> {
+        if self.catalog().namespaces.contains_key(&id) {
+            return Err(Error::AlreadyExists);
+        }
         let namespace = self.core.create_namespace(id, name, seal_kind);
         self.change_catalog(vec![CatalogChange::PutNamespace(namespace)]).await
     }
@@ -350,38 +343,45 @@ impl<D: Device> Shard<D> {
             drop(state);
             self.append(self.core.draft_catalog(CatalogChange::PutBucket(bucket))?)
         };
-        let result = match completion {
-            Ok((_, completion)) => wait(completion).await,
-            Err(error) => Err(error),
-        };
-        self.state.borrow_mut().names_in_making.remove(name);
-        result.map(|()| self.catalog())
+        match completion {
+            // Applied or failed, the name is no longer in the making.
+            Ok((_, completion)) => wait(completion).await?,
+            Err(error) => {
+                self.state.borrow_mut().names_in_making.remove(name);
+                return Err(error);
+            }
+        }
+        Ok(self.catalog())
     }
 
     // -- inside
 
-    /// Checks a precondition against what is committed and queued. A failure that rests on something queued waits until that is durable.
+    /// Checks a precondition against what is committed and queued. A failure that rests on something queued waits for that and looks again.
     async fn check(&self, bucket: BucketId, key: &[u8], precondition: Precondition) -> Result<()> {
-        self.state.borrow().check_open(bucket)?;
-        let (current, settled) = self.state.borrow().current(bucket, key);
-        let verdict = match (precondition, current) {
-            (Precondition::None, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => {
-                return Ok(());
+        loop {
+            self.state.borrow().check_open(bucket)?;
+            let (current, pending) = self.state.borrow().current(bucket, key);
+            let verdict = match (precondition, current) {
+                (Precondition::None, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => {
+                    return Ok(());
+                }
+                (Precondition::ETag(wanted), Some(etag)) if wanted == etag => return Ok(()),
+                (Precondition::Absent | Precondition::ETag(_), Some(_)) => Error::PreconditionFailed,
+                (Precondition::Present | Precondition::ETag(_), None) => Error::NotFound,
+            };
+            if pending.is_none() {
+                return Err(verdict);
             }
-            (Precondition::ETag(wanted), Some(etag)) if wanted == etag => return Ok(()),
-            (Precondition::Absent | Precondition::ETag(_), Some(_)) => Error::PreconditionFailed,
-            (Precondition::Present | Precondition::ETag(_), None) => Error::NotFound,
-        };
-        self.wait_for(settled).await;
-        Err(verdict)
+            self.wait_for_key(bucket, key).await;
+        }
     }
 
-    /// Waits until the queued change that a decision rests on is durable or gone.
-    async fn wait_for(&self, pending: Option<Lsn>) {
-        let Some(lsn) = pending else { return };
+    /// Waits until the queued change of a key that a decision rests on is durable or has failed.
+    async fn wait_for_key(&self, bucket: BucketId, key: &[u8]) {
         loop {
             let settled = self.settled.wait();
-            if self.state.borrow().is_settled(lsn) {
+            let (_, pending) = self.state.borrow().current(bucket, key);
+            if pending.is_none() {
                 return;
             }
             settled.await;

@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::draft::{Effect, RecordPlace};
 use crate::error::{Error, Result};
 use crate::format::body::{ETag, Extent, PartBody, UploadBody};
+use crate::format::catalog::CatalogChange;
 use crate::ids::{BucketId, Lsn, SegmentId, UnixMillis, UploadId, UserId};
 use crate::index::directory::{Directory, Entry, Listed, Page, PageQuery, successor};
 use crate::index::hash::HashIndex;
@@ -31,7 +32,6 @@ pub(crate) struct State {
     /// Queued changes of each bucket.
     pending_counts: HashMap<BucketId, usize>,
     pending_count: usize,
-    applied: Lsn,
     /// Uploads whose end is queued.
     ending: HashSet<UploadId>,
     pub(super) catalog: Arc<Catalog>,
@@ -150,7 +150,6 @@ impl State {
             pending: HashMap::new(),
             pending_counts: HashMap::new(),
             pending_count: 0,
-            applied: Lsn(0),
             ending: HashSet::new(),
             catalog: Arc::default(),
             names_in_making: HashSet::new(),
@@ -187,7 +186,6 @@ impl State {
         effect: &Effect,
         place: &RecordPlace,
     ) {
-        self.applied = lsn;
         match effect {
             Effect::Open => {}
             Effect::Version { key, meta } => {
@@ -200,7 +198,12 @@ impl State {
             Effect::Upload(body) => self.begin_upload(table, bucket, body, place),
             Effect::Part(body) => self.put_part(table, bucket, lsn, body, place),
             Effect::UploadEnd { key, upload } => self.end_upload(table, bucket, key, *upload),
-            Effect::Catalog(change) => Arc::make_mut(&mut self.catalog).apply(change.as_ref().clone()),
+            Effect::Catalog(change) => {
+                if let CatalogChange::PutBucket(bucket) = change.as_ref() {
+                    self.names_in_making.remove(&bucket.name);
+                }
+                Arc::make_mut(&mut self.catalog).apply(change.as_ref().clone());
+            }
         }
     }
 
@@ -302,6 +305,7 @@ impl State {
     /// All that was queued has failed.
     pub(super) fn forget_pending(&mut self) {
         self.ending.clear();
+        self.names_in_making.clear();
         self.pending.clear();
         self.pending_counts.clear();
         self.pending_count = 0;
@@ -309,11 +313,6 @@ impl State {
 
     pub(super) fn is_idle(&self) -> bool {
         self.pending_count == 0
-    }
-
-    /// Whether what was queued under that LSN has been applied, or has failed.
-    pub(super) fn is_settled(&self, lsn: Lsn) -> bool {
-        self.applied >= lsn || self.pending_count == 0
     }
 
     /// The ETag that a key has once everything queued is applied, and the queued change that makes it so.

@@ -1,10 +1,14 @@
 //! A store on devices in memory that remember, count and fail as told, for the engine's own tests.
 
-#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of this")]
+
+mod power;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+
+pub use power::{Crash, Power};
 
 use engine::crypto::{MasterKey, Random, Sealing};
 use engine::device::{AlignedBuffer, IoFailure};
@@ -25,23 +29,32 @@ pub const NAMESPACE: NamespaceId = NamespaceId(1);
 pub struct MemoryDevice(Rc<Medium>);
 
 struct Medium {
+    /// What is durable; without a [`Power`], all that was written.
     bytes: RefCell<Vec<u8>>,
+    cache: RefCell<power::Cache>,
+    power: RefCell<Option<Rc<Power>>>,
     reads: Cell<u64>,
     writes: Cell<u64>,
     flushes: Cell<u64>,
+    fails_reads: RefCell<Option<std::ops::Range<usize>>>,
     fails_writes: Cell<bool>,
     fails_flushes: Cell<bool>,
+    fails_next_flush: Cell<bool>,
 }
 
 impl MemoryDevice {
     pub fn new(len: usize) -> Self {
         MemoryDevice(Rc::new(Medium {
             bytes: RefCell::new(vec![0; len]),
+            cache: RefCell::default(),
+            power: RefCell::default(),
             reads: Cell::new(0),
             writes: Cell::new(0),
             flushes: Cell::new(0),
+            fails_reads: RefCell::default(),
             fails_writes: Cell::new(false),
             fails_flushes: Cell::new(false),
+            fails_next_flush: Cell::new(false),
         }))
     }
 
@@ -57,6 +70,11 @@ impl MemoryDevice {
         self.0.flushes.get()
     }
 
+    /// Reads that touch those bytes fail.
+    pub fn fail_reads(&self, range: std::ops::Range<usize>) {
+        *self.0.fails_reads.borrow_mut() = Some(range);
+    }
+
     pub fn fail_writes(&self) {
         self.0.fails_writes.set(true);
     }
@@ -65,7 +83,13 @@ impl MemoryDevice {
         self.0.fails_flushes.set(true);
     }
 
+    /// The next flush fails, once, and what was not durable is lost: so do kernels tell of it.
+    pub fn fail_next_flush(&self) {
+        self.0.fails_next_flush.set(true);
+    }
+
     pub fn heal(&self) {
+        *self.0.fails_reads.borrow_mut() = None;
         self.0.fails_writes.set(false);
         self.0.fails_flushes.set(false);
     }
@@ -113,12 +137,23 @@ impl Device for MemoryDevice {
         offset: u64,
     ) -> (std::result::Result<(), IoFailure>, AlignedBuffer) {
         self.0.reads.set(self.0.reads.get() + 1);
-        yield_now().await;
+        self.pass_time().await;
+        let range = offset as usize..offset as usize + buffer.len();
+        if self
+            .0
+            .fails_reads
+            .borrow()
+            .as_ref()
+            .is_some_and(|bad| bad.start < range.end && range.start < bad.end)
+        {
+            return (Err(IoFailure { op: "read", errno: EIO }), buffer);
+        }
         let bytes = self.0.bytes.borrow();
-        let Some(found) = bytes.get(offset as usize..offset as usize + buffer.len()) else {
+        let Some(found) = bytes.get(range) else {
             return (Err(IoFailure { op: "read", errno: EIO }), buffer);
         };
         buffer.copy_from_slice(found);
+        self.0.cache.borrow().overlay(offset as usize, &mut buffer);
         (Ok(()), buffer)
     }
 
@@ -128,19 +163,43 @@ impl Device for MemoryDevice {
         if self.0.fails_writes.get() {
             return Err(IoFailure { op: "write", errno: EIO });
         }
+        if self.0.power.borrow().is_some() {
+            self.write_cached(buffer, offset as usize).await;
+            return Ok(());
+        }
         self.0.bytes.borrow_mut()[offset as usize..offset as usize + buffer.len()].copy_from_slice(&buffer);
         Ok(())
     }
 
     async fn flush(&self) -> std::result::Result<(), IoFailure> {
         self.0.flushes.set(self.0.flushes.get() + 1);
+        if self.0.fails_next_flush.take() {
+            self.forget_cached();
+            yield_now().await;
+            return Err(IoFailure { op: "flush", errno: EIO });
+        }
         yield_now().await;
-        if self.0.fails_flushes.get() { Err(IoFailure { op: "flush", errno: EIO }) } else { Ok(()) }
+        if self.0.fails_flushes.get() {
+            return Err(IoFailure { op: "flush", errno: EIO });
+        }
+        if self.0.power.borrow().is_some() {
+            self.flush_cache().await;
+        }
+        Ok(())
     }
 }
 
 /// A random source that a seed decides.
 pub struct Seeded(pub u64);
+
+impl Seeded {
+    /// A number below that one.
+    pub fn below(&mut self, end: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % end
+    }
+}
 
 impl Random for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -171,6 +230,8 @@ pub async fn formatted(count: usize, len: usize, copies: u8) -> Vec<MemoryDevice
 
 /// An open store with one bucket.
 pub struct TestStore {
+    /// The bucket that the methods mean.
+    pub bucket_name: &'static str,
     pub devices: Vec<MemoryDevice>,
     pub core: Rc<Core<MemoryDevice>>,
     pub shards: Vec<Rc<Shard<MemoryDevice>>>,
@@ -201,15 +262,15 @@ impl TestStore {
         }
         shards.iter().for_each(|shard| shard.retain_buckets(&catalog));
         core.store.table.finish_recovery();
-        Ok(TestStore { devices: devices.to_vec(), core, shards, catalog })
+        Ok(TestStore { bucket_name: "b", devices: devices.to_vec(), core, shards, catalog })
     }
 
     pub fn bucket(&self) -> BucketId {
-        self.catalog.buckets["b"].id
+        self.catalog.buckets[self.bucket_name].id
     }
 
     pub fn home(&self) -> &Rc<Shard<MemoryDevice>> {
-        &self.shards[usize::from(self.catalog.buckets["b"].home.0)]
+        &self.shards[usize::from(self.catalog.buckets[self.bucket_name].home.0)]
     }
 
     pub fn sealing(&self) -> Sealing {

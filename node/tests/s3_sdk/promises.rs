@@ -39,6 +39,7 @@ async fn nothing_that_a_client_stores_lies_on_a_device_in_the_clear() {
 async fn a_small_put_costs_one_append_and_concurrent_ones_share_flushes() {
     let stage = stage().await;
     let appends = || stage.node.metric("basalt_engine_log_appends_total");
+    stage.put("the first of a session begins it", bytes(4096, 0)).await;
     let before = appends();
     for i in 0..10 {
         stage.put(&format!("one-{i}"), bytes(4096, i)).await;
