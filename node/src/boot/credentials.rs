@@ -56,8 +56,9 @@ impl Credentials {
     }
 
     fn to_file(&self) -> Zeroizing<String> {
+        // The last two lines are for aws-cli and boto3, which presign with the retired version 2 otherwise.
         Zeroizing::new(format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\ns3 =\n    signature_version = s3v4\n",
             self.access_key, *self.secret
         ))
     }
