@@ -54,6 +54,9 @@ pub const SEGMENT_SIZE_MAX: u64 = 1024 * 1024 * 1024;
 /// Fewest segment slots that a device may have.
 pub const SLOTS_MIN: u64 = 8;
 
+/// Most segment slots that a device may have: 1 TiB of the smallest segments, 1 PiB of the default ones.
+pub const SLOTS_MAX: u32 = 1 << 22;
+
 /// Parts of an upload, as S3 has it.
 pub const PARTS_MAX: usize = 10_000;
 

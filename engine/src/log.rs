@@ -235,7 +235,9 @@ impl Log {
         };
         match self.write_at(core, &tail, batch, len).await {
             Err(Error::Fenced { .. }) => {
-                let tail = self.next_segment(core, batch[0].lsn).await?;
+                // Part of the batch may be on the other copies: whatever goes wrong now, its records may come back with a restart.
+                let stopped = |error| if error == Error::Full { Error::ReadOnly } else { error };
+                let tail = self.next_segment(core, batch[0].lsn).await.map_err(stopped)?;
                 self.write_at(core, &tail, batch, len).await
             }
             other => other,

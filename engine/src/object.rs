@@ -111,8 +111,8 @@ impl<D: Device> Core<D> {
             if header.position.segment != segment || u64::from(header.position.offset) != location.offset() {
                 return Err(corrupt("a record of another place"));
             }
-            if header.record_len() > len.min(RECORD_LEN_MAX) {
-                if location.record_len().is_some() {
+            if header.record_len() > len {
+                if location.record_len().is_some() || header.record_len() > RECORD_LEN_MAX {
                     return Err(corrupt("a record longer than the index says"));
                 }
                 len = header.record_len();

@@ -13,16 +13,20 @@ use zerocopy::IntoBytes;
 use crate::crypto::{Keyring, MasterKey, Random};
 use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
-use crate::format::segment::{SegmentHeader, SegmentKind};
+use crate::format::segment::{Place, SegmentHeader, SegmentKind};
 use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Tier, Verdict};
 use crate::ids::{DeviceId, DeviceIndex, ShardId, StoreId, UnixMillis};
 use crate::limits::{
-    BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, INLINE_MAX_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SLOTS_MIN,
+    BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, INLINE_MAX_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SLOTS_MAX,
+    SLOTS_MIN,
 };
 use crate::segment::table::{DeviceShape, SegmentTable};
 
 /// Segment size that is chosen when there is room for enough of them.
 const SEGMENT_SIZE_PREFERRED: u64 = 256 * 1024 * 1024;
+
+/// Smallest segment that is chosen for devices of 512 MiB and more.
+const SEGMENT_SIZE_FLOOR: u64 = 4 * 1024 * 1024;
 
 /// Slot headers read at once while opening.
 const HEADER_READS: usize = 64;
@@ -80,6 +84,11 @@ pub async fn format<D: Device>(
         let checkpoint_size = (capacity / 256).next_multiple_of(1024 * 1024);
         let segment_offset = CHECKPOINT_OFFSET + checkpoint_size;
         let slot_count = capacity.saturating_sub(segment_offset) / segment_size;
+        if slot_count > u64::from(SLOTS_MAX) {
+            return Err(Error::Devices {
+                what: "a device has room for more than 4 194 304 segments: use larger segments",
+            });
+        }
         if slot_count < SLOTS_MIN {
             return Err(Error::Devices {
                 what: "a device is too small for 8 segments: use a larger device or smaller segments",
@@ -142,7 +151,10 @@ fn choose_segment_size(device_capacity: u64, shard_count: u16) -> u64 {
     let slots_wanted = 64 + 16 * u64::from(shard_count);
     let fitting = (device_capacity / slots_wanted).max(1);
     let power = 1u64 << fitting.ilog2();
-    power.clamp(SEGMENT_SIZE_MIN, SEGMENT_SIZE_PREFERRED)
+    // Half a segment must hold the record of an object in 10 000 parts, where the device is large enough for that at all.
+    let floor =
+        if device_capacity >= 128 * SEGMENT_SIZE_FLOOR { SEGMENT_SIZE_FLOOR } else { SEGMENT_SIZE_MIN };
+    power.clamp(floor, SEGMENT_SIZE_PREFERRED)
 }
 
 /// Where a device's zones lie, and which of the opened devices it is.
@@ -183,8 +195,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store on those devices, in whatever order they are given. Where devices are missing, what has another copy is readable; new data is
-    /// taken in only while fewer are missing than there are copies, and enough are left to hold them.
+    /// Opens the store on those devices, in whatever order they are given. While fewer devices are missing than there are copies, everything is
+    /// readable; new data is taken in when enough are left to hold it.
     ///
     /// # Errors
     /// [`Error::Devices`] when they are not one store, [`Error::Key`] when the key source is another one.
@@ -224,10 +236,13 @@ impl Store {
                 source: *source,
             });
         }
+        // Then the end of a log may be on none of the others, and what was overwritten or deleted there would come back.
+        if layouts.iter().filter(|layout| layout.is_none()).count() >= usize::from(first.copies) {
+            return Err(Error::Devices {
+                what: "as many devices are missing as there are copies: what was written last may be on them alone; bring one back",
+            });
+        }
         let (headers, mut unreadable_slots) = read_headers(devices, &layouts, &first).await;
-        // With as many devices missing as there are copies, segments may exist that no header here tells of: their ids must not be given again.
-        let missing = layouts.iter().filter(|layout| layout.is_none()).count();
-        let takes_writes = missing < usize::from(first.copies);
         // A missing device counts with the slots that headers on other devices mention, so that the table has an entry for each.
         let shapes: Vec<DeviceShape> = layouts
             .iter()
@@ -235,7 +250,7 @@ impl Store {
             .map(|(i, layout)| DeviceShape {
                 slot_count: layout.map_or_else(|| slots_mentioned(&headers, i), |l| l.slot_count),
                 unreadable_slots: std::mem::take(&mut unreadable_slots[i]),
-                takes_writes: layout.is_some() && takes_writes,
+                takes_writes: layout.is_some(),
             })
             .collect();
         let reserve = choose_reserve(&shapes, usize::from(first.copies), first.shard_count);
@@ -361,8 +376,14 @@ async fn read_headers<D: Device>(
                 continue;
             }
             let Some(header) = SegmentHeader::decode(&block, superblock.store_id) else { continue };
-            // A header that does not name the slot it lies in is a misdirected write.
-            if header.places.iter().any(|p| usize::from(p.device.0) == index && p.slot == slot) {
+            // A header that does not name the slot it lies in is a misdirected write; one that names what does not exist is none of ours.
+            let exists = |p: &Place| match layouts.get(usize::from(p.device.0)) {
+                Some(Some(layout)) => p.slot < layout.slot_count,
+                Some(None) => p.slot < SLOTS_MAX,
+                None => false,
+            };
+            let is_here = |p: &Place| usize::from(p.device.0) == index && p.slot == slot;
+            if header.places.iter().any(is_here) && header.places.iter().all(exists) {
                 headers.push(header);
             }
         }

@@ -3,7 +3,7 @@
 //! The length is known before the first byte: the last frame is sealed as the last, and space is reserved in as few extents as possible.
 //! Small objects stay in memory and go into their record. A writer that is dropped leaves nothing behind but dead blocks in an open segment.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -84,7 +84,7 @@ struct FrameWriter {
     frame: u64,
     extents: Vec<Extent>,
     pins: Vec<SegmentPin>,
-    devices: HashSet<DeviceIndex>,
+    devices: BTreeSet<DeviceIndex>,
     /// The reservation being written, and how much of it is.
     reservation: Option<Reservation>,
     reserved_done: u64,
@@ -124,7 +124,7 @@ impl<D: Device> ObjectWriter<D> {
                 frame: 0,
                 extents: Vec::new(),
                 pins: Vec::new(),
-                devices: HashSet::new(),
+                devices: BTreeSet::new(),
                 reservation: None,
                 reserved_done: 0,
                 unreserved: disk_len(len),

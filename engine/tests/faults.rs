@@ -545,6 +545,76 @@ fn a_resumed_segment_is_not_freed_by_one_who_saw_it_dead_before() {
     assert_eq!(lost, 0, "segments with committed data were freed");
 }
 
+#[test]
+fn a_store_that_misses_too_many_devices_does_not_deny_what_it_held() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 1).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        for i in 0..150 {
+            store.put(&format!("k{i}"), &data(i, 20_000)).await.expect("stored");
+        }
+        drop(store);
+        for survivor in &devices {
+            let Ok(store) = TestStore::open(std::slice::from_ref(survivor)).await else { continue };
+            for i in 0..150 {
+                assert_ne!(store.get(&format!("k{i}")).await, Err(Error::NotFound), "k{i} was acknowledged");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_header_that_names_a_device_that_does_not_exist_is_passed_over() {
+    run(async {
+        let devices = formatted(1, 64 * MIB, 1).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        let header = SegmentHeader {
+            id: SegmentId::new(1000, SegmentIndex(40)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 9,
+            first_lsn: Lsn(0),
+            predecessor: Predecessor::Settled,
+            places: vec![
+                Place { device: DeviceIndex(0), slot: 40 },
+                Place { device: DeviceIndex(999), slot: 0 },
+            ],
+        };
+        let at = device_position(&store, header.places[0]);
+        let id = store.core.store.id;
+        drop(store);
+        devices[0].with_bytes(|bytes| bytes[at..at + 4096].copy_from_slice(header.encode(id).as_bytes()));
+        TestStore::open(&devices).await.expect("opened");
+    });
+}
+
+#[test]
+fn a_dead_resumable_segment_does_not_hide_the_others() {
+    let headers: Vec<SegmentHeader> = (0..3u32)
+        .map(|i| SegmentHeader {
+            id: SegmentId::new(u64::from(i) + 1, SegmentIndex(i)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 0,
+            first_lsn: Lsn(0),
+            predecessor: Predecessor::Settled,
+            places: vec![Place { device: DeviceIndex(0), slot: i }],
+        })
+        .collect();
+    let table = SegmentTable::new(
+        &[DeviceShape { slot_count: 3, takes_writes: true, ..DeviceShape::default() }],
+        &headers,
+        1,
+        1 << 20,
+        1,
+    );
+    headers.iter().for_each(|header| table.add_live(header.id, 4096, 2));
+    table.finish_recovery();
+    table.sub_live(headers[2].id, 4096);
+    let taken = table.allocate(SegmentKind::Bulk, Purpose::Data);
+    assert!(taken.is_ok(), "two segments have room: {taken:?}");
+}
+
 fn home_places(store: &TestStore) -> Vec<Place> {
     let header = log_of(store, &store.devices[0]);
     store.core.store.table.places(header.id).expect("current")

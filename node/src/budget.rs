@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_channel::oneshot;
 
@@ -36,6 +37,14 @@ impl Budget {
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().push_back((bytes, sender));
         receiver.await.expect("a waiting request is granted before its sender is dropped")
+    }
+
+    /// Takes bytes within that time; `None` when they did not come free.
+    pub async fn take_within(self: &Rc<Self>, bytes: u64, patience: Duration) -> Option<Permit> {
+        if self.waiting.borrow().is_empty() && self.has_room(bytes) {
+            return Some(self.grant(bytes));
+        }
+        compio::time::timeout(patience, self.take(bytes)).await.ok()
     }
 
     /// Bytes taken now.

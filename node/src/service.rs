@@ -5,13 +5,14 @@ use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use engine::Catalog;
 use engine::ids::{ShardId, UnixMillis};
 use engine::metrics::Counters;
 use proto_s3::sigv4::Authenticator;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Permit};
 use crate::config::Config;
 use crate::cores::{CoreContext, OpenError, Service};
 use crate::mesh::{CoreId, MeshHandle};
@@ -19,6 +20,15 @@ use crate::metrics::{CoreMetrics, Family, Kind, Sample};
 use crate::s3;
 use crate::storage::{CoreStorage, EngineCore, EngineShard, Storage};
 use crate::stream::Stream;
+
+/// Bodies up to this length have a budget of their own.
+const SMALL_LEN_MAX: u64 = 64 * 1024;
+
+/// That budget is this part of the whole.
+const SMALL_SHARE: u64 = 8;
+
+/// How long a body waits for leave before its request is told to slow down.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What requests need of the configuration.
 #[derive(Clone, Debug)]
@@ -41,9 +51,12 @@ impl S3Config {
     /// From the settings of the node.
     pub fn new(config: &Config) -> Self {
         let limits = proto_s3::Limits::from(&config.limits.s3);
+        // The longest domain that fits a host is the one that is meant.
+        let mut domains = config.node.domains.clone();
+        domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
         S3Config {
             route: proto_s3::RouteConfig {
-                domains: config.node.domains.clone(),
+                domains,
                 allow_dots_in_bucket_names: false,
                 limits: limits.clone(),
                 account_id: None,
@@ -78,6 +91,8 @@ pub struct S3Service {
     here: CoreId,
     catalog: RefCell<Arc<Catalog>>,
     budget: Rc<Budget>,
+    /// For bodies that are small, so that they don't wait behind large ones.
+    small_budget: Rc<Budget>,
     authenticator: RefCell<Authenticator>,
 }
 
@@ -102,7 +117,8 @@ impl S3Service {
             metrics: context.metrics,
             here: context.core,
             catalog,
-            budget: Budget::new(bytes_in_flight_max),
+            budget: Budget::new(bytes_in_flight_max - bytes_in_flight_max / SMALL_SHARE),
+            small_budget: Budget::new(bytes_in_flight_max / SMALL_SHARE),
             authenticator: RefCell::default(),
         }))
     }
@@ -122,9 +138,10 @@ impl S3Service {
         &self.metrics[self.here.index()]
     }
 
-    /// Admission by bytes in flight.
-    pub fn budget(&self) -> &Rc<Budget> {
-        &self.budget
+    /// Admission by bytes in flight: leave to hold that many, until the permit is dropped. `None` when they did not come free in time.
+    pub async fn admit(&self, bytes: u64) -> Option<Permit> {
+        let budget = if bytes <= SMALL_LEN_MAX { &self.small_budget } else { &self.budget };
+        budget.take_within(bytes, ADMISSION_TIMEOUT).await
     }
 
     /// Verifies signatures, with keys and buffers that serve all requests of this core.
@@ -200,7 +217,7 @@ impl Service for S3Service {
         let mut samples: Vec<Sample> = counters.map(|(family, value)| of_core(family, value)).collect();
         let versions = self.storage.shards.iter().flatten().map(|shard| shard.version_count() as u64).sum();
         samples.push(of_core(&VERSIONS, versions));
-        samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken()));
+        samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken() + self.small_budget.taken()));
         if self.here.index() == 0 {
             samples.extend(self.segment_samples());
         }

@@ -150,17 +150,17 @@ impl Device for UringDevice {
         let len = buffer.len();
         let mut done = 0;
         let mut retries = 0;
-        let mut buffer = buffer;
+        let mut buffer = Target(buffer);
         while done < len {
             let op = ReadAt::new(self.file.clone(), offset + done as u64, buffer.slice(done..));
             let BufResult(result, op) = compio::runtime::submit(op).await;
             buffer = op.into_inner().into_inner();
             match step(result, &mut retries, "read") {
                 Ok(n) => done += n,
-                Err(failure) => return (Err(failure), buffer),
+                Err(failure) => return (Err(failure), buffer.0),
             }
         }
-        (Ok(()), buffer)
+        (Ok(()), buffer.0)
     }
 
     async fn write(&self, buffer: Rc<AlignedBuffer>, offset: u64) -> Result<(), IoFailure> {
@@ -210,18 +210,27 @@ impl IoBuf for AlignedBuffer {
     }
 }
 
-impl SetLen for AlignedBuffer {
-    unsafe fn set_len(&mut self, len: usize) {
-        debug_assert!(len <= self.len(), "the buffer has its full length from the start");
+/// A buffer that the kernel may write: private, so that nobody else can put uninitialised bytes into one.
+struct Target(AlignedBuffer);
+
+impl IoBuf for Target {
+    fn as_init(&self) -> &[u8] {
+        &self.0
     }
 }
 
-impl IoBufMut for AlignedBuffer {
+impl SetLen for Target {
+    unsafe fn set_len(&mut self, len: usize) {
+        debug_assert!(len <= self.0.len(), "the buffer has its full length from the start");
+    }
+}
+
+impl IoBufMut for Target {
     fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
-        let bytes: &mut [u8] = self;
+        let bytes: &mut [u8] = &mut self.0;
         let (pointer, len) = (bytes.as_mut_ptr(), bytes.len());
-        // SAFETY: same memory, same length, and u8 and MaybeUninit<u8> have the same layout. The trait's users (the kernel, through
-        // compio) only ever write initialised bytes into it, so the buffer stays initialised.
+        // SAFETY: same memory, same length, and u8 and MaybeUninit<u8> have the same layout. The slice reaches only compio's read operation, and through
+        // it the kernel, which writes initialised bytes; so the buffer stays initialised.
         unsafe { std::slice::from_raw_parts_mut(pointer.cast::<MaybeUninit<u8>>(), len) }
     }
 }

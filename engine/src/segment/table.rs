@@ -213,7 +213,7 @@ impl SegmentTable {
     /// A bulk segment that an earlier run left with room at its end.
     fn resume(&self, slots: &mut Slots) -> Option<Allocation> {
         while let Some(id) = slots.resumable.pop() {
-            let entry = self.current(id)?;
+            let Some(entry) = self.current(id) else { continue };
             let places = entry.places();
             let writable = places.iter().all(|place| {
                 slots.devices.get(usize::from(place.device.0)).is_some_and(|device| device.takes_writes)

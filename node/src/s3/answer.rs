@@ -6,7 +6,7 @@ use engine::device::UringDevice;
 use engine::{Chunk, ObjectReader};
 use proto_s3::http::Response;
 
-use super::body::TRANSFER_LEN;
+use super::body::{Pace, TRANSFER_LEN, admit};
 use super::error::Outcome;
 use super::object_meta::StoredObject;
 use crate::budget::Permit;
@@ -17,6 +17,13 @@ use crate::stream::Stream;
 pub(super) enum Answer {
     /// A head and what goes with it.
     Whole(Response),
+    /// The same, with leave to hold a large document until it is sent.
+    Held {
+        /// The response.
+        response: Response,
+        /// The leave.
+        permit: Permit,
+    },
     /// A head, and bytes of an object.
     Object {
         /// The head.
@@ -63,7 +70,7 @@ impl ObjectBody {
         first: u64,
         len: u64,
     ) -> Outcome<Self> {
-        let permit = service.budget().take(len.min(TRANSFER_LEN)).await;
+        let permit = admit(service, len.min(TRANSFER_LEN)).await?;
         let source = if stored.version.inline().is_some() {
             // What is inline fits into memory.
             Source::Inline { first: first as usize, len: len as usize }
@@ -83,11 +90,13 @@ impl ObjectBody {
             }
             Source::Frames { chunk, reader } => {
                 let mut next = chunk.take();
+                let mut pace = Pace::begin();
                 while let Some(chunk) = next {
                     for slice in chunk.slices() {
                         stream.buffer(slice).map_err(Interruption::Peer)?;
                     }
                     stream.write_all(&[]).await.map_err(Interruption::Peer)?;
+                    pace.check(chunk.len()).map_err(Interruption::Peer)?;
                     drop(chunk);
                     next = reader.next().await.map_err(Interruption::Store)?;
                 }

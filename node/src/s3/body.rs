@@ -7,6 +7,7 @@
 //! is made of them. `100 Continue` is sent when the operation begins to read, that is when nothing in the head speaks against it.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use engine::crypto::Sealing;
 use engine::{Content, Layout, ObjectWriter};
@@ -17,6 +18,7 @@ use proto_s3::{
 };
 
 use super::error::Outcome;
+use crate::budget::Permit;
 use crate::service::S3Service;
 use crate::stream::{Patience, Stream};
 
@@ -25,6 +27,12 @@ const DRAIN_LEN_MAX: u64 = 256 * 1024;
 
 /// Bytes that an upload or a download holds in memory: buffers of the stream, of a frame run, and of writes or reads in flight.
 pub(super) const TRANSFER_LEN: u64 = 1024 * 1024;
+
+/// The slowest that a body may move in the long run: no working network is slower.
+const BYTES_PER_SECOND_MIN: u64 = 1024;
+
+/// How long a body may be slower than that.
+const PACE_GRACE: Duration = Duration::from_secs(30);
 
 /// What is on its way behind the head of a request.
 pub(super) struct Incoming {
@@ -83,7 +91,8 @@ impl Incoming {
 
     /// Reads what is left and drops it.
     pub(super) async fn drop_rest(&mut self, stream: &mut Stream) -> io::Result<()> {
-        stream.allow(Patience::Body);
+        // In all, however it drips: nobody waits for this.
+        stream.allow(Patience::Head);
         while let Some(left) = self.wire_left.filter(|left| *left > 0) {
             if stream.plaintext().is_empty() && stream.fill().await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -129,7 +138,7 @@ impl Body<'_> {
     ) -> Outcome<Taken> {
         let len = self.payload_len();
         let mut writer = ObjectWriter::new(service.core().clone(), sealing, len, layout)?;
-        let _permit = service.budget().take(len.min(TRANSFER_LEN)).await;
+        let _permit = admit(service, len.min(TRANSFER_LEN)).await?;
         let mut hasher = BodyHasher::new(Some(algorithm));
         let trailers = self
             .read(async |payload| {
@@ -149,7 +158,7 @@ impl Body<'_> {
         stated: &ChecksumRequest,
     ) -> Outcome<Vec<u8>> {
         let len = self.payload_len();
-        let _permit = service.budget().take(len).await;
+        let _permit = admit(service, len).await?;
         // It grows with what arrives: an announced length is not memory yet.
         let mut document = Vec::new();
         let mut hasher = BodyHasher::new(stated.algorithm());
@@ -168,6 +177,7 @@ impl Body<'_> {
     async fn read(&mut self, mut take: impl AsyncFnMut(&[u8]) -> Outcome<()>) -> Outcome<Trailers> {
         let Some(decoder) = &mut self.incoming.decoder else { return Ok(Trailers::default()) };
         self.stream.allow(Patience::Body);
+        let mut pace = Pace::begin();
         while !decoder.is_done() {
             if self.stream.plaintext().is_empty() {
                 if std::mem::take(&mut self.incoming.is_awaiting_continue) {
@@ -182,6 +192,7 @@ impl Body<'_> {
             let decoded = decoder.decode(self.stream.plaintext())?;
             take(&self.stream.plaintext()[decoded.payload.clone()]).await?;
             self.stream.consume(decoded.consumed);
+            pace.check(decoded.consumed).map_err(|error| broken_off(&error))?;
             self.incoming.wire_left = match self.incoming.wire_left {
                 Some(left) => Some(left - decoded.consumed as u64),
                 None => decoded.is_done.then_some(0),
@@ -190,6 +201,32 @@ impl Body<'_> {
         self.incoming.is_awaiting_continue = false;
         Ok(decoder.finish()?)
     }
+}
+
+/// How fast a body moves. Each step renews the connection's patience, so that one who sends or takes a byte now and then would hold memory and
+/// space for ever.
+pub(super) struct Pace {
+    begun: Instant,
+    moved: u64,
+}
+
+impl Pace {
+    /// It begins to move.
+    pub(super) fn begin() -> Self {
+        Pace { begun: Instant::now(), moved: 0 }
+    }
+
+    /// So many more bytes have moved.
+    pub(super) fn check(&mut self, count: usize) -> io::Result<()> {
+        self.moved += count as u64;
+        let late = self.begun.elapsed().saturating_sub(PACE_GRACE).as_secs();
+        if self.moved < late * BYTES_PER_SECOND_MIN { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+/// Leave to hold body bytes. When it does not come in time, the client is told to slow down.
+pub(super) async fn admit(service: &S3Service, bytes: u64) -> Outcome<Permit> {
+    Ok(service.admit(bytes).await.ok_or(Code::SlowDown)?)
 }
 
 /// What a body is refused with that stopped coming.

@@ -122,8 +122,13 @@ impl Request<'_> {
     async fn answer(&self, stream: &mut Stream, outcome: Outcome<Answer>, next: Next) -> Next {
         // Decided before the head is sent, since the head says so.
         let next = if next == Next::Request && stream.is_draining() { Next::Close } else { next };
+        let mut held = None;
         let (response, body, refusal) = match outcome {
             Ok(Answer::Whole(response)) => (response, None, None),
+            Ok(Answer::Held { response, permit }) => {
+                held = Some(permit);
+                (response, None, None)
+            }
             Ok(Answer::Object { response, body }) => (response, Some(body), None),
             Err(refusal) => {
                 let is_head = self.method == Some(Method::Head);
@@ -139,6 +144,7 @@ impl Request<'_> {
                 Err(error) => Err(Interruption::Peer(error)),
             },
         };
+        drop(held);
         self.service.metrics().count_request(self.trace.operation, response.status, self.begun.elapsed());
         self.log(stream, response.status, refusal.as_ref(), sent.as_ref().err());
         if sent.is_ok() { next } else { Next::Cut }

@@ -7,12 +7,14 @@
 //! - [`composite`] is the checksum of the parts' checksums, [`full_object`] that of the bytes, from the parts' CRCs.
 //! - [`ChecksumRequest`] is what a request asked to be computed and compared.
 
+mod combine;
 mod request;
 
 use aws_lc_rs::digest;
 use crc_fast::CrcAlgorithm;
 use md5::{Digest, Md5};
 
+use self::combine::Combiner;
 use crate::encoding;
 
 pub use request::ChecksumRequest;
@@ -313,13 +315,13 @@ pub fn composite(parts: &[Checksum]) -> Option<Checksum> {
 pub fn full_object(parts: &[(Checksum, u64)]) -> Option<Checksum> {
     let (first, _) = parts.first()?;
     let algorithm = first.algorithm;
-    let crc = algorithm.crc()?;
+    let mut combiner = Combiner::new(algorithm)?;
     let mut whole = first.to_crc();
     for (part, part_len) in &parts[1..] {
         if part.algorithm != algorithm {
             return None;
         }
-        whole = crc_fast::checksum_combine(crc, whole, part.to_crc(), *part_len);
+        whole = combiner.combine(whole, part.to_crc(), *part_len);
     }
     Some(Checksum::from_crc(algorithm, whole))
 }

@@ -19,7 +19,7 @@ use proto_s3::{Algorithm, BodyDigests, BodyHasher, Checksum, ChecksumType, Code,
 use super::put::ALGORITHM_DEFAULT;
 use super::upload_part::{ReceivedPart, checksum_of, commit, find_upload};
 use crate::s3::answer::Answer;
-use crate::s3::body::TRANSFER_LEN;
+use crate::s3::body::{TRANSFER_LEN, admit};
 use crate::s3::error::{Outcome, Refusal};
 use crate::s3::exchange::Exchange;
 use crate::s3::object_meta::{self, CLASS_STANDARD, StoredObject};
@@ -156,7 +156,7 @@ async fn copy_bytes(
         Some(ObjectWriter::new(x.service.core().clone(), sealing, range.end - range.start, layout)?)
     };
     if hasher.is_some() || writer.is_some() {
-        let _permit = x.service.budget().take((range.end - range.start).min(TRANSFER_LEN)).await;
+        let _permit = admit(&x.service, (range.end - range.start).min(TRANSFER_LEN)).await?;
         read_through(x, source, range, async |bytes| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(bytes);

@@ -9,22 +9,33 @@ use proto_s3::op::listing::{Entry, Page, Scope};
 use proto_s3::op::{ResumeAfter, list_multipart_uploads, list_objects, list_objects_v2};
 
 use crate::s3::answer::Answer;
+use crate::s3::body::admit;
 use crate::s3::error::Outcome;
 use crate::s3::exchange::Exchange;
 use crate::s3::object_meta;
 
+/// Bytes of memory for one entry of a page.
+const ENTRY_LEN_MAX: u64 = 8 * 1024;
+
 /// A page of keys, as the first version of the operation shows it.
 pub(super) async fn objects(x: &Exchange, request: &list_objects::Request) -> Outcome<Answer> {
     let bucket = x.bucket(&request.bucket)?;
+    let permit = admit(&x.service, document_len_max(request.scope.max_keys)).await?;
     let page = page(x, &bucket, &request.scope, request.resume_after()).await?;
-    Ok(list_objects::render(request, &page, &x.owner()).into())
+    Ok(Answer::Held { response: list_objects::render(request, &page, &x.owner()), permit })
 }
 
 /// A page of keys.
 pub(super) async fn objects_v2(x: &Exchange, request: &list_objects_v2::Request) -> Outcome<Answer> {
     let bucket = x.bucket(&request.bucket)?;
+    let permit = admit(&x.service, document_len_max(request.scope.max_keys)).await?;
     let page = page(x, &bucket, &request.scope, request.resume_after()).await?;
-    Ok(list_objects_v2::render(request, &page, &x.owner()).into())
+    Ok(Answer::Held { response: list_objects_v2::render(request, &page, &x.owner()), permit })
+}
+
+/// Memory that a page may take: keys of 1 KiB whose every byte is escaped, the document and its copy behind the head.
+fn document_len_max(entries: u32) -> u64 {
+    u64::from(entries.min(1000)) * ENTRY_LEN_MAX
 }
 
 async fn page(x: &Exchange, bucket: &Bucket, scope: &Scope, after: Option<ResumeAfter>) -> Outcome<Page> {
@@ -75,9 +86,11 @@ pub(super) async fn uploads(x: &Exchange, request: &list_multipart_uploads::Requ
         after_upload: upload_marker(&request.upload_id_marker)?,
         max: request.max_uploads as usize,
     };
+    let permit = admit(&x.service, document_len_max(request.max_uploads)).await?;
     let id = bucket.id;
     let page = x.at_home(&bucket, move |shard| async move { shard.upload_page(id, &query) }).await??;
-    Ok(list_multipart_uploads::render(request, &shown_uploads(page), &x.owner()).into())
+    let response = list_multipart_uploads::render(request, &shown_uploads(page), &x.owner());
+    Ok(Answer::Held { response, permit })
 }
 
 fn upload_marker(text: &str) -> Result<Option<UploadId>, Error> {

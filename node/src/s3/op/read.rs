@@ -116,7 +116,7 @@ fn parts(request: &get_object_attributes::Request, stored: &StoredObject) -> Opt
     });
     let page = stored.checksum.map(|_| PartsPage {
         parts: shown.collect(),
-        is_truncated: rest.clone().count() > request.max_parts as usize,
+        is_truncated: request.max_parts > 0 && rest.clone().count() > request.max_parts as usize,
     });
     Some(Parts { parts_count: all.len() as u32, page })
 }
