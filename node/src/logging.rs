@@ -16,6 +16,13 @@ pub enum LoggingError {
         /// Why it isn't one.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A word of the filter is no level.
+    NoLevel {
+        /// The word.
+        word: String,
+        /// What was configured.
+        level: String,
+    },
     /// Something has set up logs before.
     AlreadySet,
 }
@@ -27,6 +34,11 @@ impl fmt::Display for LoggingError {
                 f,
                 "log.level (or RUST_LOG) is {level:?}: {source}; write error, warn, info, debug or trace, or a list like \
                  \"info,node=debug\""
+            ),
+            LoggingError::NoLevel { word, level } => write!(
+                f,
+                "log.level (or RUST_LOG) is {level:?}: {word:?} is no level; write error, warn, info, debug or trace, or a list \
+                 like \"info,node=debug\""
             ),
             LoggingError::AlreadySet => f.write_str("logs are set up once per process"),
         }
@@ -42,6 +54,13 @@ impl std::error::Error for LoggingError {}
 pub fn start(log: &Log) -> Result<(), LoggingError> {
     let level =
         std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| log.level.clone());
+    // The library takes a misspelt level for a module's name, and then logs nothing else.
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str())
+    };
+    if let Some(word) = level.split(',').map(str::trim).find(|word| !word.contains('=') && !is_level(word)) {
+        return Err(LoggingError::NoLevel { word: word.to_owned(), level });
+    }
     let filter = EnvFilter::try_new(&level).map_err(|source| LoggingError::Filter { level, source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match log.format {

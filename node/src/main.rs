@@ -10,7 +10,7 @@ use node::boot::{self, Boot};
 use node::cli::Arguments;
 use node::service::{S3Config, S3Service};
 use node::storage::Storage;
-use node::{CoreContext, Server, logging, signals};
+use node::{CoreContext, Server, listener, logging, signals};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -26,6 +26,12 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = arguments.configuration()?;
     logging::start(&config.log)?;
     logging::abort_on_panic();
+    // Before anything large is made: a port in use is found out now.
+    let addresses =
+        config.node.listen.iter().chain(&config.node.insecure_http).chain([&config.node.admin_listen]);
+    for address in addresses {
+        drop(listener::bind_exclusive(address.0)?);
+    }
     let boot = Boot::prepare(&config)?;
     let core_count = config.node.cores.resolve()?.len();
     let storage = Storage::prepare(&config, &boot, core_count)?;

@@ -95,6 +95,23 @@ pub enum StorageError {
         /// Its tier.
         tier: String,
     },
+    /// A path is named twice.
+    Twice {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A store was formatted before, and none of its devices is there.
+    Gone {
+        /// The file that tells of it.
+        marker: PathBuf,
+        /// The devices that are looked for.
+        devices: Vec<PathBuf>,
+    },
+    /// A device is too small to be one.
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+    },
     /// A device without a store carries something else.
     NotBlank {
         /// The device.
@@ -119,6 +136,24 @@ impl fmt::Display for StorageError {
             StorageError::Tier { path, tier } => write!(
                 f,
                 "{}: tier {tier:?} is unknown; use \"nvme\", \"ssd\" or \"hdd\" (or \"default\", which is \"nvme\")",
+                path.display()
+            ),
+            StorageError::Twice { path } => {
+                write!(f, "{} is configured as two devices; name every device once", path.display())
+            }
+            StorageError::Gone { marker, devices } => {
+                let devices: Vec<String> = devices.iter().map(|path| path.display().to_string()).collect();
+                write!(
+                    f,
+                    "{} says that a store was formatted, and none of its devices is there ({}): mount or connect them; to begin with an empty \
+                     store instead, remove that file",
+                    marker.display(),
+                    devices.join(", ")
+                )
+            }
+            StorageError::TooSmall { path } => write!(
+                f,
+                "{} is too small to be a device; remove it, and the node makes one of the configured size",
                 path.display()
             ),
             StorageError::NotBlank { path } => write!(
@@ -303,6 +338,8 @@ impl CoreStorage {
 /// Opens the devices that are there; makes and formats those of a new store.
 fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<DeviceFile>, StorageError> {
     let tiers = boot.devices.iter().map(tier).collect::<Result<Vec<_>, _>>()?;
+    refuse_twins(&boot.devices)?;
+    let marker = boot.data_dir.join("formatted");
     let missing: Vec<&DevicePlan> =
         boot.devices.iter().filter(|plan| matches!(plan.content, DeviceContent::Missing { .. })).collect();
     let present: Vec<&DevicePlan> =
@@ -314,20 +351,32 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
     let opened = present.iter().map(|plan| DeviceFile::open(&plan.path)).collect::<Result<Vec<_>, _>>()?;
     let mut carrying = Vec::new();
     for (plan, device) in present.iter().zip(&opened) {
-        if runtime.block_on(carries_store(device))? {
+        if device.capacity() >= BLANK_LEN && runtime.block_on(carries_store(device))? {
             carrying.push(*plan);
         }
     }
     if let Some(with_store) = carrying.first() {
         // A store that lost a device is opened without it, for reading; a device that was never made is not made now.
         for plan in &missing {
-            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device of the store is not there");
+            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device of the configuration is not there");
+        }
+        for plan in present.iter().filter(|plan| carrying.iter().all(|c| c.path != plan.path)) {
+            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device carries no store and is not used: devices can't be added to a store yet, and what is on it is left alone");
         }
         let usable =
             present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
         return Ok(usable.map(|(_, device)| device).collect());
     }
+    if marker.exists() {
+        return Err(StorageError::Gone {
+            marker,
+            devices: boot.devices.iter().map(|plan| plan.path.clone()).collect(),
+        });
+    }
     for (plan, device) in present.iter().zip(&opened) {
+        if device.capacity() < BLANK_LEN {
+            return Err(StorageError::TooSmall { path: plan.path.clone() });
+        }
         if !runtime.block_on(is_blank(device))? {
             return Err(StorageError::NotBlank { path: plan.path.clone() });
         }
@@ -363,9 +412,14 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
     };
     let master = MasterKey::new(*boot.key.bytes());
     let now = UnixMillis(jiff::Timestamp::now().as_millisecond().unsigned_abs());
-    runtime
-        .block_on(engine::format(&handles, &options, &master, now, &mut SystemRandom))
-        .map_err(|source| StorageError::Engine { step: "format the devices", source })?;
+    let formatted = runtime.block_on(engine::format(&handles, &options, &master, now, &mut SystemRandom));
+    if let Err(source) = formatted {
+        for (_, temporary, _) in &created {
+            // If this fails too, the next start replaces the file.
+            let _ = std::fs::remove_file(temporary);
+        }
+        return Err(StorageError::Engine { step: "format the devices", source });
+    }
     // Only whole stores get their names: a start that was interrupted before this leaves files that the next one replaces.
     let mut devices = in_order;
     for (file, temporary, path) in created {
@@ -374,6 +428,9 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
             .map_err(|source| StorageError::System { step: "name a device file", source })?;
         devices.push(file);
     }
+    std::fs::write(&marker, "A store was formatted on the devices of this node. Without this file, and with none of them there, a start makes a new one.\n")
+        .and_then(|()| sync_directory(&marker))
+        .map_err(|source| StorageError::System { step: "note that a store was formatted", source })?;
     tracing::info!(
         devices = devices.len(),
         copies = options.copies,
@@ -381,6 +438,21 @@ fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<D
         "a new store was formatted"
     );
     Ok(devices)
+}
+
+fn refuse_twins(devices: &[DevicePlan]) -> Result<(), StorageError> {
+    let mut seen = std::collections::HashSet::new();
+    for plan in devices {
+        // The file itself may be yet to be made; its directory is there.
+        let parent = plan.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let place = plan.path.canonicalize().or_else(|_| {
+            parent.canonicalize().map(|parent| parent.join(plan.path.file_name().unwrap_or_default()))
+        });
+        if !seen.insert(place.unwrap_or_else(|_| plan.path.clone())) {
+            return Err(StorageError::Twice { path: plan.path.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn attach(device: &DeviceFile) -> Result<UringDevice, StorageError> {

@@ -60,7 +60,7 @@ impl From<EngineError> for Refusal {
             EngineError::Full => Error::new(Code::InsufficientStorage),
             EngineError::ReadOnly => Error::with_message(
                 Code::InsufficientStorage,
-                "The store is read-only: too few of its devices take writes. Objects can be read and deleted.",
+                "The store is read-only: too few of its devices take writes. Objects can be read; nothing can be written or deleted until the missing or failed device is back.",
             ),
             EngineError::TooLarge { what } => Error::with_message(
                 Code::EntityTooLarge,
