@@ -7,28 +7,29 @@
 //! ```
 //! Shard `s` is served by core `s modulo cores`, so that a store opens with fewer or more cores than it was formatted with.
 
+mod devices;
+
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::crypto::{MasterKey, SystemRandom};
-use engine::device::{AlignedBuffer, DeviceFile, UringDevice};
+use engine::device::{DeviceFile, UringDevice};
 use engine::format::catalog::{AccessKey, CatalogChange, User};
 use engine::format::record::SealKind;
-use engine::format::superblock::Tier;
-use engine::ids::{NamespaceId, ShardId, UnixMillis, UserId};
-use engine::{Catalog, FormatOptions, Progress, Store};
+use engine::ids::{NamespaceId, ShardId, UserId};
+use engine::{Catalog, Progress, Store};
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
-use crate::boot::{Boot, Credentials, DeviceContent, DevicePlan};
-use crate::config::{Auto, Config};
-use crate::cores::{OpenError, new_runtime};
+use crate::boot::{Boot, Credentials};
+use crate::config::Config;
+use crate::cores::OpenError;
 use crate::mesh::CoreId;
 
 /// The engine's part of a core, on the io_uring device.
@@ -36,9 +37,6 @@ pub type EngineCore = engine::Core<UringDevice>;
 
 /// A shard on the io_uring device.
 pub type EngineShard = engine::Shard<UringDevice>;
-
-/// How much of a device must be zeroes for it to be formatted without being asked.
-const BLANK_LEN: u64 = 1 << 20;
 
 /// The namespace of a first start.
 const FIRST_NAMESPACE: NamespaceId = NamespaceId(1);
@@ -184,7 +182,7 @@ impl Storage {
     /// # Errors
     /// Each says what to do.
     pub fn prepare(config: &Config, boot: &Boot, core_count: usize) -> Result<Arc<Self>, StorageError> {
-        let devices = open_devices(config, boot, core_count)?;
+        let devices = devices::open(config, boot, core_count)?;
         let (tell_opened, opened) = oneshot::channel();
         Ok(Arc::new(Storage {
             devices,
@@ -332,179 +330,5 @@ impl CoreStorage {
             // A shard whose loop panicked has taken the process with it.
             let _ = running.await;
         }
-    }
-}
-
-/// Opens the devices that are there; makes and formats those of a new store.
-fn open_devices(config: &Config, boot: &Boot, core_count: usize) -> Result<Vec<DeviceFile>, StorageError> {
-    let tiers = boot.devices.iter().map(tier).collect::<Result<Vec<_>, _>>()?;
-    refuse_twins(&boot.devices)?;
-    let marker = boot.data_dir.join("formatted");
-    let missing: Vec<&DevicePlan> =
-        boot.devices.iter().filter(|plan| matches!(plan.content, DeviceContent::Missing { .. })).collect();
-    let present: Vec<&DevicePlan> =
-        boot.devices.iter().filter(|plan| !matches!(plan.content, DeviceContent::Missing { .. })).collect();
-    let runtime = new_runtime().map_err(|error| StorageError::System {
-        step: "set up io_uring",
-        source: std::io::Error::other(error.to_string()),
-    })?;
-    let opened = present.iter().map(|plan| DeviceFile::open(&plan.path)).collect::<Result<Vec<_>, _>>()?;
-    let mut carrying = Vec::new();
-    for (plan, device) in present.iter().zip(&opened) {
-        if device.capacity() >= BLANK_LEN && runtime.block_on(carries_store(device))? {
-            carrying.push(*plan);
-        }
-    }
-    if let Some(with_store) = carrying.first() {
-        // A store that lost a device is opened without it, for reading; a device that was never made is not made now.
-        for plan in &missing {
-            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device of the configuration is not there");
-        }
-        for plan in present.iter().filter(|plan| carrying.iter().all(|c| c.path != plan.path)) {
-            tracing::warn!(path = %plan.path.display(), store = %with_store.path.display(), "this device carries no store and is not used: devices can't be added to a store yet, and what is on it is left alone");
-        }
-        let usable =
-            present.iter().zip(opened).filter(|(plan, _)| carrying.iter().any(|c| c.path == plan.path));
-        return Ok(usable.map(|(_, device)| device).collect());
-    }
-    if marker.exists() {
-        return Err(StorageError::Gone {
-            marker,
-            devices: boot.devices.iter().map(|plan| plan.path.clone()).collect(),
-        });
-    }
-    for (plan, device) in present.iter().zip(&opened) {
-        if device.capacity() < BLANK_LEN {
-            return Err(StorageError::TooSmall { path: plan.path.clone() });
-        }
-        if !runtime.block_on(is_blank(device))? {
-            return Err(StorageError::NotBlank { path: plan.path.clone() });
-        }
-    }
-    let created = create_files(&missing)?;
-    let mut in_order = Vec::new();
-    let (mut opened, mut created_files) = (opened.into_iter(), created.iter());
-    let mut handles = Vec::new();
-    for plan in &boot.devices {
-        let device = match plan.content {
-            DeviceContent::Missing { .. } => created_files.next().map(|(file, _, _)| file),
-            _ => None,
-        };
-        match device {
-            Some(file) => handles.push(attach(file)?),
-            None => {
-                if let Some(device) = opened.next() {
-                    handles.push(attach(&device)?);
-                    in_order.push(device);
-                }
-            }
-        }
-    }
-    let options = FormatOptions {
-        copies: config.store.copies,
-        shard_count: core_count as u16,
-        segment_size: match config.store.segment_size {
-            Auto::Auto => None,
-            Auto::Set(size) => Some(size.0),
-        },
-        inline_max: u32::try_from(config.store.inline_max.0).unwrap_or(u32::MAX),
-        tiers,
-    };
-    let master = MasterKey::new(*boot.key.bytes());
-    let now = UnixMillis(jiff::Timestamp::now().as_millisecond().unsigned_abs());
-    let formatted = runtime.block_on(engine::format(&handles, &options, &master, now, &mut SystemRandom));
-    if let Err(source) = formatted {
-        for (_, temporary, _) in &created {
-            // If this fails too, the next start replaces the file.
-            let _ = std::fs::remove_file(temporary);
-        }
-        return Err(StorageError::Engine { step: "format the devices", source });
-    }
-    // Only whole stores get their names: a start that was interrupted before this leaves files that the next one replaces.
-    let mut devices = in_order;
-    for (file, temporary, path) in created {
-        std::fs::rename(&temporary, &path)
-            .and_then(|()| sync_directory(&path))
-            .map_err(|source| StorageError::System { step: "name a device file", source })?;
-        devices.push(file);
-    }
-    std::fs::write(&marker, "A store was formatted on the devices of this node. Without this file, and with none of them there, a start makes a new one.\n")
-        .and_then(|()| sync_directory(&marker))
-        .map_err(|source| StorageError::System { step: "note that a store was formatted", source })?;
-    tracing::info!(
-        devices = devices.len(),
-        copies = options.copies,
-        shards = options.shard_count,
-        "a new store was formatted"
-    );
-    Ok(devices)
-}
-
-fn refuse_twins(devices: &[DevicePlan]) -> Result<(), StorageError> {
-    let mut seen = std::collections::HashSet::new();
-    for plan in devices {
-        // The file itself may be yet to be made; its directory is there.
-        let parent = plan.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let place = plan.path.canonicalize().or_else(|_| {
-            parent.canonicalize().map(|parent| parent.join(plan.path.file_name().unwrap_or_default()))
-        });
-        if !seen.insert(place.unwrap_or_else(|_| plan.path.clone())) {
-            return Err(StorageError::Twice { path: plan.path.clone() });
-        }
-    }
-    Ok(())
-}
-
-fn attach(device: &DeviceFile) -> Result<UringDevice, StorageError> {
-    device.attach().map_err(|source| StorageError::System { step: "duplicate a device's descriptor", source })
-}
-
-async fn carries_store(device: &DeviceFile) -> Result<bool, StorageError> {
-    let handle = attach(device)?;
-    Store::is_present(&handle)
-        .await
-        .map_err(|source| StorageError::Engine { step: "read a superblock", source })
-}
-
-/// Whether the beginning of a device, where every file system and partition table has its mark, is zeroes.
-async fn is_blank(device: &DeviceFile) -> Result<bool, StorageError> {
-    let handle = attach(device)?;
-    let len = device.capacity().min(BLANK_LEN) as usize;
-    let (result, bytes) = engine::Device::read(&handle, AlignedBuffer::zeroed(len), 0).await;
-    result.map_err(|failure| StorageError::System {
-        step: "read the beginning of a device",
-        source: std::io::Error::from_raw_os_error(failure.errno),
-    })?;
-    Ok(bytes.iter().all(|byte| *byte == 0))
-}
-
-/// Makes the files under temporary names: (file, temporary name, name).
-fn create_files(missing: &[&DevicePlan]) -> Result<Vec<(DeviceFile, PathBuf, PathBuf)>, StorageError> {
-    let mut created = Vec::new();
-    for plan in missing {
-        let DeviceContent::Missing { size } = plan.content else { continue };
-        let mut name = plan.path.as_os_str().to_owned();
-        name.push(".new");
-        let temporary = PathBuf::from(name);
-        if temporary.exists() {
-            std::fs::remove_file(&temporary)
-                .map_err(|source| StorageError::System { step: "remove a half-made device file", source })?;
-        }
-        created.push((DeviceFile::create(&temporary, size)?, temporary, plan.path.clone()));
-    }
-    Ok(created)
-}
-
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(directory)?.sync_all()
-}
-
-fn tier(plan: &DevicePlan) -> Result<Tier, StorageError> {
-    match plan.tier.as_str() {
-        "default" | "nvme" => Ok(Tier::Nvme),
-        "ssd" => Ok(Tier::Ssd),
-        "hdd" => Ok(Tier::Hdd),
-        other => Err(StorageError::Tier { path: plan.path.clone(), tier: other.to_owned() }),
     }
 }

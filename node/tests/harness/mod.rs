@@ -77,6 +77,18 @@ impl Node {
         self.process.wait().expect("waiting for the node")
     }
 
+    /// Starts it after [`Node::terminate`].
+    pub fn start_ended(&mut self) {
+        self.start_again();
+    }
+
+    /// What it says when it is started after [`Node::terminate`] and does not come up.
+    pub fn refusal(&self) -> String {
+        let output = command(self.directory.path()).output().expect("starting the node");
+        assert!(!output.status.success(), "the node ends with a failure");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     fn start_again(&mut self) {
         (self.process, self.endpoint, self.admin) = spawn(self.directory.path(), self.starts);
         self.starts += 1;
@@ -151,9 +163,9 @@ fn log_path(directory: &Path, start: usize) -> PathBuf {
     directory.join(format!("node-{start}.log"))
 }
 
-fn spawn(directory: &Path, start: usize) -> (Child, SocketAddr, SocketAddr) {
-    let log = File::create(log_path(directory, start)).expect("creating the log");
-    let mut process = Command::new(env!("CARGO_BIN_EXE_basalt-node"))
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_basalt-node"));
+    command
         .args([
             "--data-dir",
             "data",
@@ -165,7 +177,13 @@ fn spawn(directory: &Path, start: usize) -> (Child, SocketAddr, SocketAddr) {
             "basalt.toml",
         ])
         .current_dir(directory)
-        .stdin(Stdio::null())
+        .stdin(Stdio::null());
+    command
+}
+
+fn spawn(directory: &Path, start: usize) -> (Child, SocketAddr, SocketAddr) {
+    let log = File::create(log_path(directory, start)).expect("creating the log");
+    let mut process = command(directory)
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)
         .spawn()

@@ -70,3 +70,42 @@ async fn a_killed_node_has_lost_nothing_that_was_acknowledged() {
         check(&stage, &unfinished).await;
     }
 }
+
+#[tokio::test]
+async fn with_either_device_file_gone_everything_is_readable_and_nothing_is_written() {
+    let mut stage = stage().await;
+    let unfinished = fill(&stage).await;
+    for device in ["device-0.basalt", "device-1.basalt"] {
+        let (here, away) = (stage.node.data_dir().join(device), stage.node.data_dir().join("away"));
+        assert!(stage.node.terminate().success());
+        std::fs::rename(&here, &away).unwrap();
+        stage.node.start_ended();
+        stage.s3 = connect(&stage.node);
+        check(&stage, &unfinished).await;
+        let put = stage.s3.put_object().bucket(BUCKET).key("new").body(bytes(10, 1).into()).send().await;
+        assert_eq!(put.unwrap_err().raw_response().unwrap().status().as_u16(), 507);
+        assert!(stage.node.terminate().success());
+        std::fs::rename(&away, &here).unwrap();
+        stage.node.start_ended();
+        stage.s3 = connect(&stage.node);
+        stage.put("new", bytes(10, 1)).await;
+        stage.s3.delete_object().bucket(BUCKET).key("new").send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn when_all_devices_are_gone_no_empty_store_takes_their_place() {
+    let mut stage = stage().await;
+    stage.put("k", "v").await;
+    assert!(stage.node.terminate().success());
+    let devices = ["device-0.basalt", "device-1.basalt"].map(|device| stage.node.data_dir().join(device));
+    let away = |path: &std::path::Path| path.with_extension("away");
+    devices.iter().for_each(|device| std::fs::rename(device, away(device)).unwrap());
+    let refusal = stage.node.refusal();
+    assert!(refusal.contains("mount or connect them"), "{refusal}");
+    assert!(devices.iter().all(|device| !device.exists()));
+    devices.iter().for_each(|device| std::fs::rename(away(device), device).unwrap());
+    stage.node.start_ended();
+    stage.s3 = connect(&stage.node);
+    assert_eq!(stage.get("k").await.unwrap(), b"v");
+}
