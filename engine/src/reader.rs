@@ -49,6 +49,11 @@ pub struct ObjectReader<D: Device> {
     core: Rc<Core<D>>,
     pieces: Rc<Vec<Piece>>,
     keys: Vec<Option<Rc<ObjectKey>>>,
+    /// What is asked for, of all pieces taken together.
+    range: Range<u64>,
+    /// The next piece to plan, and where it begins: reads are planned piece by piece, since an object of 5 TB takes millions.
+    next_piece: usize,
+    next_begin: u64,
     runs: VecDeque<FrameRun>,
     reads: VecDeque<ReadInFlight>,
 }
@@ -75,9 +80,17 @@ struct FrameRun {
 impl<D: Device> ObjectReader<D> {
     /// A reader of `range` of the pieces taken together; the range lies within them.
     pub fn new(core: Rc<Core<D>>, pieces: Rc<Vec<Piece>>, range: Range<u64>) -> Self {
-        let runs = plan(&pieces, range);
         let keys = pieces.iter().map(|_| None).collect();
-        ObjectReader { core, pieces, keys, runs, reads: VecDeque::new() }
+        ObjectReader {
+            core,
+            pieces,
+            keys,
+            range,
+            next_piece: 0,
+            next_begin: 0,
+            runs: VecDeque::new(),
+            reads: VecDeque::new(),
+        }
     }
 
     /// The next bytes; `None` at the end of the range.
@@ -86,7 +99,7 @@ impl<D: Device> ObjectReader<D> {
     /// [`Error::Corrupt`] when no copy verifies, [`Error::Io`] when none can be read.
     pub async fn next(&mut self) -> Result<Option<Chunk>> {
         while self.reads.len() < READ_DEPTH
-            && let Some(run) = self.runs.pop_front()
+            && let Some(run) = self.next_run()
         {
             let key = self.key(run.piece)?;
             let core = self.core.clone();
@@ -100,6 +113,19 @@ impl<D: Device> ObjectReader<D> {
         let Some(mut read) = self.reads.pop_front() else { return Ok(None) };
         read.as_mut().await;
         read.as_mut().take_output().transpose()
+    }
+
+    fn next_run(&mut self) -> Option<FrameRun> {
+        while self.runs.is_empty() {
+            let piece = self.pieces.get(self.next_piece)?;
+            let wanted = overlap(&self.range, self.next_begin, piece.len);
+            if !wanted.is_empty() {
+                plan_piece(self.next_piece, piece, wanted, &mut self.runs);
+            }
+            self.next_piece += 1;
+            self.next_begin += piece.len;
+        }
+        self.runs.pop_front()
     }
 
     fn key(&mut self, piece: usize) -> Result<Rc<ObjectKey>> {
@@ -118,21 +144,12 @@ impl<D: Device> ObjectReader<D> {
     }
 }
 
-/// The device reads that a range of pieces takes.
-fn plan(pieces: &[Piece], range: Range<u64>) -> VecDeque<FrameRun> {
-    let mut runs = VecDeque::new();
-    let mut piece_begin = 0;
-    for (i, piece) in pieces.iter().enumerate() {
-        let begin = range.start.max(piece_begin) - piece_begin;
-        let end = range.end.min(piece_begin + piece.len).saturating_sub(piece_begin);
-        if begin < end {
-            plan_piece(i, piece, begin..end, &mut runs);
-        }
-        piece_begin += piece.len;
-    }
-    runs
+/// What of a range lies in `len` bytes from `begin`, counted from there.
+fn overlap(range: &Range<u64>, begin: u64, len: u64) -> Range<u64> {
+    range.start.max(begin) - begin..range.end.min(begin + len).saturating_sub(begin)
 }
 
+/// The device reads that a range of a piece takes.
 fn plan_piece(index: usize, piece: &Piece, range: Range<u64>, runs: &mut VecDeque<FrameRun>) {
     let (frame_size, payload) = (FRAME_SIZE as u64, FRAME_PAYLOAD as u64);
     let wanted = range.start / payload..range.end.div_ceil(payload);
@@ -236,6 +253,18 @@ mod tests {
                 .map(|(segment, block, block_count)| Extent { segment, block, block_count })
                 .collect(),
         }
+    }
+
+    fn plan(pieces: &[Piece], range: Range<u64>) -> Vec<FrameRun> {
+        let (mut runs, mut piece_begin) = (VecDeque::new(), 0);
+        for (i, piece) in pieces.iter().enumerate() {
+            let wanted = overlap(&range, piece_begin, piece.len);
+            if !wanted.is_empty() {
+                plan_piece(i, piece, wanted, &mut runs);
+            }
+            piece_begin += piece.len;
+        }
+        runs.into()
     }
 
     #[test]
