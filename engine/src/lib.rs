@@ -54,7 +54,8 @@ pub use object::{Lookup, Version};
 pub use reader::{Chunk, ObjectReader};
 pub use recovery::{Progress, open_shard};
 pub use shard::{
-    BucketUsage, ChosenPart, ListedUpload, Precondition, Shard, UploadPage, UploadPageQuery, UploadView,
+    BucketUsage, ChosenPart, ListedUpload, PartPage, Precondition, Shard, UploadPage, UploadPageQuery,
+    UploadView,
 };
 pub use store::{DeviceLayout, FormatOptions, Store, format};
 pub use writer::{Content, Layout, ObjectWriter};

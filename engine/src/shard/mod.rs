@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::draft::{Draft, Effect};
 use crate::error::{Error, Result};
 use crate::event::{Completion, Event};
-use crate::format::body::{ETag, PartBody, UploadBody};
+use crate::format::body::{ETag, PartBody, PartSummary, UploadBody};
 use crate::format::catalog::{Bucket, CatalogChange};
 use crate::format::record::SealKind;
 use crate::ids::{BucketId, Lsn, NamespaceId, ShardId, UnixMillis, UploadId, UserId};
@@ -61,6 +61,17 @@ pub struct UploadView {
     pub parts: Vec<(Lsn, PartBody)>,
     /// Keep the parts' bytes.
     pub pins: Vec<SegmentPin>,
+}
+
+/// A page of an upload's parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPage {
+    /// What the upload was created with.
+    pub upload: UploadBody,
+    /// Number, size, digests and time of each part, by number.
+    pub parts: Vec<(PartSummary, UnixMillis)>,
+    /// Whether more follow.
+    pub is_truncated: bool,
 }
 
 /// One home of buckets, on one core.
@@ -226,6 +237,18 @@ impl<D: Device> Shard<D> {
     /// What an upload was created with.
     pub fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
         self.state.borrow().upload_body(bucket, key, upload)
+    }
+
+    /// What an upload was created with, and a page of its parts: at most `max` of those numbered above `after`, and whether more follow.
+    pub fn part_page(
+        &self,
+        bucket: BucketId,
+        key: &[u8],
+        upload: UploadId,
+        after: u16,
+        max: usize,
+    ) -> Result<PartPage> {
+        self.state.borrow().part_page(bucket, key, upload, after, max)
     }
 
     /// A page of a bucket's uploads.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{ChosenPart, UploadView};
+use super::{ChosenPart, PartPage, UploadView};
 use crate::catalog::Catalog;
 use crate::draft::{Effect, RecordPlace};
 use crate::error::{Error, Result};
@@ -442,6 +442,22 @@ impl State {
     pub(super) fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
         self.check_upload(bucket, key, upload)?;
         Ok(self.upload_ref(bucket, key, upload)?.body.clone())
+    }
+
+    pub(super) fn part_page(
+        &self,
+        bucket: BucketId,
+        key: &[u8],
+        upload: UploadId,
+        after: u16,
+        max: usize,
+    ) -> Result<PartPage> {
+        self.check_upload(bucket, key, upload)?;
+        let upload = self.upload_ref(bucket, key, upload)?;
+        let mut rest = upload.parts.range((Bound::Excluded(after), Bound::Unbounded));
+        let parts =
+            rest.by_ref().take(max).map(|(_, part)| (part.body.summary, part.body.modified)).collect();
+        Ok(PartPage { upload: upload.body.clone(), parts, is_truncated: rest.next().is_some() })
     }
 
     pub(super) fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> Result<UploadPage> {

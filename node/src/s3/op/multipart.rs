@@ -163,29 +163,27 @@ pub(super) async fn abort(x: &Exchange, request: &abort_multipart_upload::Reques
 pub(super) async fn list_parts(x: &Exchange, request: &list_parts::Request) -> Outcome<Answer> {
     let bucket = x.bucket(&request.bucket)?;
     let id = exchange::upload_id(&request.upload_id)?;
-    let view = match view(x, &bucket, &request.key, id).await? {
+    let (bucket_id, key) = (bucket.id, request.key.as_bytes().to_vec());
+    let (after, max) =
+        (u16::try_from(request.part_number_marker).unwrap_or(u16::MAX), request.max_parts as usize);
+    let page = x
+        .at_home(&bucket, move |shard| async move { shard.part_page(bucket_id, &key, id, after, max) })
+        .await?;
+    let page = match page {
         Err(EngineError::UploadNotFound) => return Err(no_such_upload(&request.upload_id).into()),
         other => other?,
     };
-    let max = request.max_parts as usize;
-    let is_behind = |number: u16| u32::from(number) > request.part_number_marker;
-    let mut parts: Vec<list_parts::Part> = view
-        .parts
-        .iter()
-        .filter(|(_, body)| is_behind(body.summary.number))
-        .take(max + 1)
-        .map(|(_, body)| list_parts::Part {
-            number: body.summary.number.into(),
-            last_modified_ms: object_meta::millis(body.modified),
-            etag: ETag::single(body.summary.md5),
-            len: body.summary.size,
-            checksum: object_meta::part_checksum(&body.summary),
-        })
-        .collect();
-    let is_truncated = max > 0 && parts.len() > max;
-    parts.truncate(max);
-    let page = list_parts::Page { parts, is_truncated, checksum: checksum_of(&view.upload) };
-    Ok(list_parts::render(request, &page, &initiator(x, &view.upload)).into())
+    let parts = page.parts.iter().map(|(summary, modified)| list_parts::Part {
+        number: summary.number.into(),
+        last_modified_ms: object_meta::millis(*modified),
+        etag: ETag::single(summary.md5),
+        len: summary.size,
+        checksum: object_meta::part_checksum(summary),
+    });
+    let is_truncated = max > 0 && page.is_truncated;
+    let shown =
+        list_parts::Page { parts: parts.collect(), is_truncated, checksum: checksum_of(&page.upload) };
+    Ok(list_parts::render(request, &shown, &initiator(x, &page.upload)).into())
 }
 
 fn initiator(x: &Exchange, upload: &UploadBody) -> Owner {
