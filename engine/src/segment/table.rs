@@ -363,11 +363,15 @@ impl SegmentTable {
         }
         // The lock comes first: between leaving SEALED and returning the slots nobody may look at either.
         let mut slots = self.slots.lock().expect("no holder panics");
-        // Meanwhile it may have been resumed, filled and sealed again. Resuming takes this lock, so that under it "sealed and unused" stays true.
-        let is_still_dead = entry.id.load(SeqCst) == id.0
-            && entry.usage.load(SeqCst) == 0
-            && entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_ok();
-        if !is_still_dead {
+        // Meanwhile it may have been resumed, filled and sealed again. Only once it has left SEALED, which resuming needs (under this lock), can
+        // nothing be added to it any more: the usage that counts is the one seen then.
+        if entry.id.load(SeqCst) != id.0
+            || entry.state.compare_exchange(SEALED, FREE, SeqCst, SeqCst).is_err()
+        {
+            return false;
+        }
+        if entry.usage.load(SeqCst) != 0 {
+            entry.state.store(SEALED, SeqCst);
             return false;
         }
         entry.id.store(0, SeqCst);
