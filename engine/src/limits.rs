@@ -54,8 +54,10 @@ pub const SEGMENT_SIZE_MAX: u64 = 1024 * 1024 * 1024;
 /// Fewest segment slots that a device may have.
 pub const SLOTS_MIN: u64 = 8;
 
-/// Most segment slots that a device may have: 1 TiB of the smallest segments, 1 PiB of the default ones.
-pub const SLOTS_MAX: u32 = 1 << 22;
+/// Most segment slots that a device may have: those of the most devices fill the 24 bits of a segment index. 64 TiB of 256 MiB segments.
+pub const SLOTS_MAX: u32 = 1 << 18;
+
+const _: () = assert!(SLOTS_MAX as usize * DEVICES_MAX <= 1 << 24);
 
 /// Parts of an upload, as S3 has it.
 pub const PARTS_MAX: usize = 10_000;

@@ -86,7 +86,7 @@ pub async fn format<D: Device>(
         let slot_count = capacity.saturating_sub(segment_offset) / segment_size;
         if slot_count > u64::from(SLOTS_MAX) {
             return Err(Error::Devices {
-                what: "a device has room for more than 4 194 304 segments: use larger segments",
+                what: "a device has room for more than 262 144 segments: use larger segments",
             });
         }
         if slot_count < SLOTS_MIN {

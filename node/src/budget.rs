@@ -117,6 +117,18 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_too_long_gets_nothing_and_leaves_no_trace() {
+        compio::runtime::Runtime::new().expect("a runtime").block_on(async {
+            let budget = Budget::new(10);
+            let held = budget.take(10).await;
+            assert!(budget.take_within(5, Duration::from_millis(1)).await.is_none());
+            drop(held);
+            assert!(budget.take_within(10, Duration::from_millis(1)).await.is_some());
+            assert_eq!(budget.taken(), 0);
+        });
+    }
+
+    #[test]
     fn who_goes_away_holds_nobody_up() {
         let budget = Budget::new(10);
         let held = budget.take(10).now_or_never().expect("room");

@@ -54,11 +54,7 @@ impl std::error::Error for LoggingError {}
 pub fn start(log: &Log) -> Result<(), LoggingError> {
     let level =
         std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| log.level.clone());
-    // The library takes a misspelt level for a module's name, and then logs nothing else.
-    let is_level = |word: &str| {
-        ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str())
-    };
-    if let Some(word) = level.split(',').map(str::trim).find(|word| !word.contains('=') && !is_level(word)) {
+    if let Some(word) = misspelt_level(&level) {
         return Err(LoggingError::NoLevel { word: word.to_owned(), level });
     }
     let filter = EnvFilter::try_new(&level).map_err(|source| LoggingError::Filter { level, source })?;
@@ -68,6 +64,16 @@ pub fn start(log: &Log) -> Result<(), LoggingError> {
         LogFormat::Json => builder.json().flatten_event(true).with_thread_names(true).try_init(),
     };
     result.map_err(|_| LoggingError::AlreadySet)
+}
+
+/// A word that stands where a level should: the library would take it for a module's name, and then log nothing else.
+fn misspelt_level(filter: &str) -> Option<&str> {
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|level| word.eq_ignore_ascii_case(level))
+    };
+    filter.split(',').map(str::trim).find(|word| !word.contains('=') && !is_level(word))
 }
 
 /// From now on a panic of any thread ends the process. A core that has panicked can answer for its shard no more, and
@@ -86,4 +92,18 @@ pub fn abort_on_panic() {
         );
         std::process::abort();
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misspelt_level;
+
+    #[test]
+    fn a_misspelt_level_is_found_and_a_filter_of_modules_is_not() {
+        assert_eq!(misspelt_level("wran"), Some("wran"));
+        assert_eq!(misspelt_level("info, nod"), Some("nod"));
+        for filter in ["info", "WARN", "info,node=debug", "off,engine=trace"] {
+            assert_eq!(misspelt_level(filter), None, "{filter}");
+        }
+    }
 }

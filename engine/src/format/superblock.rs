@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, checksum_128};
 use crate::ids::{DeviceId, DeviceIndex, StoreId};
-use crate::limits::{BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+use crate::limits::{BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SLOTS_MAX};
 
 /// Where the two copies begin.
 pub const COPY_OFFSETS: [u64; 2] = [0, 64 * 1024];
@@ -219,6 +219,7 @@ impl Superblock {
             && segment_size.is_multiple_of(BLOCK_SIZE as u64)
             && layout.segment_offset.get().is_multiple_of(BLOCK_SIZE as u64)
             && layout.shard_count.get() > 0
+            && layout.slot_count.get() <= SLOTS_MAX
             && slots_end <= layout.capacity.get();
         if !sane {
             return Err("its fields contradict each other");

@@ -219,9 +219,16 @@ impl Pace {
     /// So many more bytes have moved.
     pub(super) fn check(&mut self, count: usize) -> io::Result<()> {
         self.moved += count as u64;
-        let late = self.begun.elapsed().saturating_sub(PACE_GRACE).as_secs();
-        if self.moved < late * BYTES_PER_SECOND_MIN { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        if is_too_slow(self.moved, self.begun.elapsed()) {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(())
+        }
     }
+}
+
+fn is_too_slow(moved: u64, elapsed: Duration) -> bool {
+    moved < elapsed.saturating_sub(PACE_GRACE).as_secs() * BYTES_PER_SECOND_MIN
 }
 
 /// Leave to hold body bytes. When it does not come in time, the client is told to slow down.
@@ -235,5 +242,18 @@ fn broken_off(error: &io::Error) -> Error {
         io::ErrorKind::TimedOut => Error::new(Code::RequestTimeout),
         // Whoever broke the connection won't read this.
         _ => Error::new(Code::IncompleteBody),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_drips_is_cut_off_after_its_grace() {
+        let later = |seconds| PACE_GRACE + Duration::from_secs(seconds);
+        assert!(!is_too_slow(0, later(0)));
+        assert!(!is_too_slow(100 * BYTES_PER_SECOND_MIN, later(100)));
+        assert!(is_too_slow(100 * BYTES_PER_SECOND_MIN - 1, later(100)));
     }
 }

@@ -109,3 +109,39 @@ async fn when_all_devices_are_gone_no_empty_store_takes_their_place() {
     stage.s3 = connect(&stage.node);
     assert_eq!(stage.get("k").await.unwrap(), b"v");
 }
+
+#[tokio::test]
+async fn a_start_that_was_interrupted_while_naming_its_devices_is_finished() {
+    let mut stage = stage().await;
+    stage.put("k", "v").await;
+    assert!(stage.node.terminate().success());
+    let data = stage.node.data_dir();
+    std::fs::rename(data.join("device-1.basalt"), data.join("device-1.basalt.new")).unwrap();
+    std::fs::remove_file(data.join("formatted")).unwrap();
+    stage.node.start_ended();
+    stage.s3 = connect(&stage.node);
+    assert_eq!(stage.get("k").await.unwrap(), b"v");
+    stage.put("both devices take writes", "v").await;
+    assert!(data.join("device-1.basalt").exists() && data.join("formatted").exists());
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_what_it_should_be_is_refused_and_left_alone() {
+    let mut stage = stage().await;
+    assert!(stage.node.terminate().success());
+    let data = stage.node.data_dir();
+    for file in ["device-0.basalt", "device-1.basalt", "formatted"] {
+        std::fs::remove_file(data.join(file)).unwrap();
+    }
+    let device = data.join("device-0.basalt");
+    let mut foreign = vec![0; 4 * MIB];
+    foreign[1080] = 0x53;
+    for (content, says) in
+        [(foreign, "carries data that is no store of ours"), (Vec::new(), "too small to be a device")]
+    {
+        std::fs::write(&device, &content).unwrap();
+        let refusal = stage.node.refusal();
+        assert!(refusal.contains(says), "{refusal}");
+        assert!(std::fs::read(&device).unwrap() == content && !data.join("device-1.basalt").exists());
+    }
+}
