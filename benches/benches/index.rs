@@ -1,11 +1,9 @@
-//! The hash index and a page of the key directory, at a size that a test can bear; `BASALT_BENCH_KEYS` makes it larger.
+//! The hash index, at a size that a test can bear; `BASALT_BENCH_KEYS` makes it larger. Pages of the key directory are in `directory.rs`.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use engine::format::body::ETag;
-use engine::ids::{BucketId, SegmentId, SegmentIndex, UnixMillis, UserId};
-use engine::index::directory::{Directory, Entry, Listed, PageQuery};
+use engine::ids::{BucketId, SegmentId, SegmentIndex};
 use engine::index::hash::{HashIndex, Location};
 
 fn key_count() -> usize {
@@ -34,33 +32,15 @@ fn hash(criterion: &mut Criterion) {
             index.candidates(hash).next()
         });
     });
+    criterion.bench_function("hash index insert and remove", |b| {
+        b.iter(|| {
+            i += 1;
+            let hash = index.hash(BucketId(2), &key(i));
+            index.insert(hash, location(i));
+            index.remove(hash, location(i))
+        });
+    });
 }
 
-fn directory(criterion: &mut Criterion) {
-    let mut directory = Directory::default();
-    for i in 0..key_count() {
-        let listed = Listed {
-            size: 1,
-            etag: ETag::default(),
-            modified: UnixMillis(1),
-            owner: UserId(1),
-            class: 0,
-            checksum: (0, 0),
-        };
-        let entry = Entry {
-            listed,
-            location: location(i),
-            segment: SegmentId::new(1, SegmentIndex(0)),
-            record_len: 64,
-            extents: Box::default(),
-        };
-        directory.insert(&key(i), entry);
-    }
-    let plain = PageQuery { max: 1000, ..PageQuery::default() };
-    criterion.bench_function("page of 1000 keys", |b| b.iter(|| directory.page(&plain)));
-    let folded = PageQuery { prefix: b"photos/".to_vec(), delimiter: b"/".to_vec(), ..plain };
-    criterion.bench_function("page of 1000 common prefixes", |b| b.iter(|| directory.page(&folded)));
-}
-
-criterion_group!(benches, hash, directory);
+criterion_group!(benches, hash);
 criterion_main!(benches);

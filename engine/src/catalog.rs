@@ -54,6 +54,29 @@ impl Catalog {
         }
     }
 
+    /// The changes that make this catalog, in an order that a decoder can follow: what a checkpoint stores.
+    pub(crate) fn changes(&self) -> Vec<CatalogChange> {
+        let mut keys: Vec<&Arc<AccessKey>> = self.access_keys.values().collect();
+        keys.sort_by(|a, b| a.id.cmp(&b.id));
+        let namespaces = self.namespaces.values().map(|n| CatalogChange::PutNamespace(n.as_ref().clone()));
+        let users = self.users.values().map(|user| CatalogChange::PutUser(user.as_ref().clone()));
+        let keys = keys.into_iter().map(|key| CatalogChange::PutAccessKey(key.as_ref().clone()));
+        let buckets = self.buckets.values().map(|bucket| CatalogChange::PutBucket(bucket.as_ref().clone()));
+        namespaces.chain(users).chain(keys).chain(buckets).collect()
+    }
+
+    /// The catalog that those changes make. Buckets that are gone have used up ids too.
+    pub(crate) fn restore(changes: Vec<CatalogChange>, last_bucket: BucketId) -> Self {
+        let mut catalog = Catalog { last_bucket, ..Catalog::default() };
+        changes.into_iter().for_each(|change| catalog.apply(change));
+        catalog
+    }
+
+    /// The highest bucket id ever given.
+    pub(crate) fn last_bucket(&self) -> BucketId {
+        self.last_bucket
+    }
+
     /// Changes that led to this snapshot: the higher of two is the newer.
     pub fn generation(&self) -> u64 {
         self.generation

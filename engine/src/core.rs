@@ -14,11 +14,15 @@ use zerocopy::IntoBytes;
 use crate::crypto::Random;
 use crate::device::{AlignedBuffer, Device, IoFailure};
 use crate::error::{Error, Result};
+use crate::format::checkpoint::Pointer;
 use crate::format::segment::{Place, SegmentHeader};
-use crate::ids::{DeviceIndex, ObjectId, SegmentId, UnixMillis, UploadId};
-use crate::limits::BLOCK_SIZE;
+use crate::format::superblock::CHECKPOINT_OFFSET;
+use crate::ids::{DeviceIndex, ObjectId, SegmentId, ShardId, UnixMillis, UploadId};
+use crate::index::lsm::BlockCache;
+use crate::limits::{BLOCK_CACHE_LEN, BLOCK_SIZE};
 use crate::metrics::Counters;
-use crate::segment::bulk::BulkStream;
+use crate::segment::bulk::BulkStreams;
+use crate::sim::bugs::{self, Bug};
 use crate::store::Store;
 
 /// The engine on one core.
@@ -27,7 +31,9 @@ pub struct Core<D> {
     pub store: Arc<Store>,
     /// What this core counted.
     pub counters: Counters,
-    pub(crate) bulk: BulkStream,
+    pub(crate) bulk: BulkStreams,
+    /// Opened blocks of directory runs, of all shards on it.
+    pub block_cache: Rc<BlockCache>,
     number: u16,
     devices: Vec<Option<Rc<Attached<D>>>>,
     random: RefCell<Box<dyn Random>>,
@@ -71,7 +77,8 @@ impl<D: Device> Core<D> {
         Rc::new(Core {
             store,
             counters: Counters::default(),
-            bulk: BulkStream::default(),
+            bulk: BulkStreams::default(),
+            block_cache: BlockCache::new(BLOCK_CACHE_LEN),
             number,
             devices,
             random: RefCell::new(random),
@@ -132,7 +139,7 @@ impl<D: Device> Core<D> {
         offset: u64,
         buffer: Rc<AlignedBuffer>,
     ) -> Result<()> {
-        if places.len() == 1 {
+        if places.len() == 1 || bugs::is_planted(Bug::SkipSecondCopy) {
             return self.write_copy(places[0], offset, buffer).await;
         }
         let writes = places.iter().map(|place| self.write_copy(*place, offset, buffer.clone()));
@@ -144,7 +151,10 @@ impl<D: Device> Core<D> {
         assert!(offset + buffer.len() as u64 <= self.store.segment_size, "a write stays in its segment");
         self.counters.device_writes.add(1);
         self.counters.device_write_bytes.add(buffer.len() as u64);
-        let result = attached.device.write(buffer, self.position(attached, place, offset)).await;
+        let mut result = attached.device.write(buffer, self.position(attached, place, offset)).await;
+        if bugs::is_planted(Bug::WriteFailureIgnored) {
+            result = Ok(());
+        }
         result.map_err(|_| self.fence(place.device))
     }
 
@@ -155,8 +165,14 @@ impl<D: Device> Core<D> {
 
     async fn flush_device(&self, device: DeviceIndex) -> Result<()> {
         let attached = self.writable(device)?;
+        if bugs::is_planted(Bug::SkippedFlush) {
+            return Ok(());
+        }
         // A flush that is under way may have begun before our write ended: ours is the next one.
-        let mine = attached.flushes.begun.get() + 1;
+        let mut mine = attached.flushes.begun.get() + 1;
+        if bugs::is_planted(Bug::FlushJoinedLate) && attached.flushes.current.borrow().is_some() {
+            mine -= 1;
+        }
         loop {
             // The kernel tells of a lost write once, to whichever core asks first: no flush counts on a device that any core has fenced.
             if self.store.is_fenced(device) {
@@ -166,7 +182,10 @@ impl<D: Device> Core<D> {
                 return Ok(());
             }
             let (number, flush) = self.current_flush(attached);
-            let result = flush.await;
+            let mut result = flush.await;
+            if bugs::is_planted(Bug::FlushFailureIgnored) {
+                result = Ok(());
+            }
             attached.flushes.end(number, result);
             result.map_err(|_| self.fence(device))?;
         }
@@ -197,6 +216,68 @@ impl<D: Device> Core<D> {
         self.flush(header.places.iter().map(|place| place.device)).await
     }
 
+    /// Writes a checkpoint pointer to every device that takes writes, and makes it durable. At least as many as there are copies must take it, so that any
+    /// devices with which the store opens hold it.
+    pub(crate) async fn write_pointer(&self, pointer: &Pointer, turn: u64) -> Result<()> {
+        let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
+        block.copy_from_slice(pointer.encode(self.store.id).as_bytes());
+        let block = Rc::new(block);
+        let offset = CHECKPOINT_OFFSET + Pointer::offset(pointer.shard, turn);
+        let mut written = 0;
+        for index in (0..self.devices.len() as u16).map(DeviceIndex) {
+            let Ok(attached) = self.writable(index) else { continue };
+            self.counters.device_writes.add(1);
+            self.counters.device_write_bytes.add(BLOCK_SIZE as u64);
+            let result = attached.device.write(block.clone(), offset).await;
+            let result = result.map_err(|_| self.fence(index));
+            if result.is_ok() && self.flush_device(index).await.is_ok() {
+                written += 1;
+            }
+        }
+        if written >= self.store.copies { Ok(()) } else { Err(Error::ReadOnly) }
+    }
+
+    /// The newest checkpoint pointer of a shard on any device, and which of the two blocks it is in.
+    pub(crate) async fn read_pointer(&self, shard: ShardId) -> Option<(Pointer, u64)> {
+        let mut newest: Option<(Pointer, u64)> = None;
+        for attached in self.devices.iter().flatten() {
+            for turn in 0..2 {
+                let offset = CHECKPOINT_OFFSET + Pointer::offset(shard, turn);
+                let (result, block) = attached.device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
+                let pointer = result.ok().and_then(|()| Pointer::decode(&block, self.store.id, shard));
+                if let Some(pointer) = pointer
+                    && newest.is_none_or(|(other, _)| other.lsn < pointer.lsn)
+                {
+                    newest = Some((pointer, turn));
+                }
+            }
+        }
+        newest
+    }
+
+    /// Both pointer blocks of a shard on every device that is there: where each lies, and what it says; nothing, if nothing was ever written.
+    pub(crate) async fn read_pointer_blocks(
+        &self,
+        shard: ShardId,
+    ) -> Vec<(DeviceIndex, u64, std::result::Result<Option<Pointer>, &'static str>)> {
+        let mut blocks = Vec::new();
+        for (index, attached) in (0..).map(DeviceIndex).zip(&self.devices) {
+            let Some(attached) = attached else { continue };
+            for turn in 0..2 {
+                let offset = CHECKPOINT_OFFSET + Pointer::offset(shard, turn);
+                let (result, block) = attached.device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
+                let pointer = match Pointer::decode(&block, self.store.id, shard) {
+                    _ if result.is_err() => Err("it can't be read"),
+                    Some(pointer) => Ok(Some(pointer)),
+                    None if block.iter().all(|byte| *byte == 0) => Ok(None),
+                    None => Err("it does not verify"),
+                };
+                blocks.push((index, offset, pointer));
+            }
+        }
+        blocks
+    }
+
     /// The places of a segment, those first that this core prefers: readers spread over the copies.
     pub(crate) fn places_to_read(&self, segment: SegmentId, salt: u64) -> Vec<Place> {
         let mut places = self.store.table.places(segment).unwrap_or_default();
@@ -206,6 +287,9 @@ impl<D: Device> Core<D> {
             places.sort_by_key(|place| {
                 self.attached(place.device).is_none() || self.store.is_fenced(place.device)
             });
+            if bugs::is_planted(Bug::SecondCopyUnread) {
+                places.truncate(1);
+            }
         }
         places
     }

@@ -136,6 +136,12 @@ impl Keyring {
         Keyring { store, master, derivers, unencrypted: RwLock::default() }
     }
 
+    /// What seeds the hashes of a store's indexes: secret, so that nobody can choose keys that collide, and the same at every opening.
+    pub(crate) fn index_seed(&self) -> u64 {
+        let seed = self.master.derive(self.store, b"index seed");
+        u64::from_le_bytes(seed[..8].try_into().expect("a key is longer than eight bytes"))
+    }
+
     /// Whether the key source is the one the store was formatted with.
     pub fn check(&self, expected: &[u8; 32]) -> Result<()> {
         if self.master.check_value(self.store) == *expected {

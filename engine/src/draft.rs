@@ -11,13 +11,16 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::body::{
-    Extent, Pairs, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody, VersionBody,
-    VersionMeta,
+    Extent, Numbering, Pairs, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody,
+    VersionBody, VersionMeta,
 };
 use crate::format::catalog::CatalogChange;
+use crate::format::checkpoint::CheckpointBody;
+use crate::format::directory::{Entry, EntryExtents, EntryKind, Listed};
 use crate::format::record::{HEADER_SIZE, RecordIdentity, RecordKind};
-use crate::ids::{BucketId, UnixMillis, UploadId};
-use crate::index::directory::{Entry, Listed};
+use crate::format::settlement::RecordPlace;
+use crate::format::upkeep::{CursorBody, ReapBody, Scope};
+use crate::ids::{BucketId, Lsn, UnixMillis, UploadId, VersionId};
 use crate::limits::{KEY_LEN_MAX, RECORD_LEN_MAX, record_len_max};
 use crate::segment::table::SegmentPin;
 use crate::writer::Content;
@@ -28,11 +31,15 @@ pub(crate) struct SealedRecord {
     pub(crate) identity: RecordIdentity,
     pub(crate) payload: Vec<u8>,
     pub(crate) seal: Seal,
+    /// The LSN that it was first committed with, when that is not the one it is about to get.
+    pub(crate) order: Option<Lsn>,
+    /// Encoded when it is queued.
+    pub(crate) settlement: Vec<u8>,
 }
 
 impl SealedRecord {
     pub(crate) fn record_len(&self) -> usize {
-        HEADER_SIZE + self.payload.len()
+        HEADER_SIZE + self.payload.len() + self.settlement.len()
     }
 }
 
@@ -41,10 +48,14 @@ impl SealedRecord {
 pub(crate) enum Effect {
     /// Nothing: a session began.
     Open,
-    /// The key has this version; the upload it came from is over.
-    Version { key: Box<[u8]>, meta: Box<EntryMeta> },
-    /// The key has no version.
-    Tombstone { key: Box<[u8]> },
+    /// The key has this version (or delete marker); the upload it came from is over.
+    Version { key: Box<[u8]>, kind: EntryKind, meta: Box<EntryMeta> },
+    /// A version of the key is gone.
+    Tombstone { key: Box<[u8]>, version: VersionId },
+    /// All versions of the bucket are gone.
+    RangeTombstone(Scope),
+    /// Versions that a range tombstone removed are counted as dead.
+    Reap(Box<ReapBody>),
     /// An upload began.
     Upload(Box<UploadBody>),
     /// An upload has this part.
@@ -53,6 +64,10 @@ pub(crate) enum Effect {
     UploadEnd { key: Box<[u8]>, upload: UploadId },
     /// The catalog changed.
     Catalog(Box<CatalogChange>),
+    /// A checkpoint is complete.
+    Checkpoint(Box<CheckpointBody>),
+    /// A log consumer is that far.
+    Cursor(CursorBody),
 }
 
 /// What the directory keeps of a version, but for its place.
@@ -63,7 +78,7 @@ pub(crate) struct EntryMeta {
 }
 
 impl EntryMeta {
-    fn new(meta: &VersionMeta, pieces: &[Piece]) -> Self {
+    pub(crate) fn new(meta: &VersionMeta, pieces: &[Piece]) -> Self {
         // Header pairs and parts stay in the record.
         let slim = VersionMeta { pairs: Vec::new(), parts: Vec::new(), ..meta.clone() };
         let extents = pieces.iter().flat_map(|piece| piece.extents.iter().copied()).collect();
@@ -74,8 +89,18 @@ impl EntryMeta {
         &self.meta
     }
 
-    pub(crate) fn entry(self, place: &RecordPlace) -> Entry {
+    pub(crate) fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// The directory's entry of it.
+    pub(crate) fn entry(self, kind: EntryKind, order: Lsn, place: &RecordPlace) -> Entry {
         Entry {
+            kind,
+            order,
+            numbering: self.meta.numbering,
+            place: *place,
+            extents: EntryExtents::Here(self.extents),
             listed: Listed {
                 size: self.meta.size,
                 etag: self.meta.etag,
@@ -84,33 +109,31 @@ impl EntryMeta {
                 class: self.meta.class,
                 checksum: (self.meta.checksum.algorithm, self.meta.checksum.kind),
             },
-            location: place.location,
-            segment: place.segment,
-            record_len: place.len,
-            extents: self.extents,
         }
     }
 }
 
-/// Where a committed record lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RecordPlace {
-    pub(crate) location: crate::index::hash::Location,
-    pub(crate) segment: crate::ids::SegmentId,
-    pub(crate) len: u32,
-}
-
 impl Effect {
+    /// Whether its record carries a settlement.
+    pub(crate) fn needs_settlement(&self) -> bool {
+        matches!(self, Effect::Version { .. } | Effect::Tombstone { .. } | Effect::Reap(_))
+    }
+
     /// What that record does, from its unsealed payload.
     pub(crate) fn decode(kind: RecordKind, payload: &[u8]) -> std::result::Result<Self, Malformed> {
         Ok(match kind {
             RecordKind::Open => Effect::Open,
-            RecordKind::Version => {
+            RecordKind::Version | RecordKind::DeleteMarker => {
                 let body = VersionBody::decode(payload)?;
-                let meta = EntryMeta::new(&body.meta, &body.pieces);
-                Effect::Version { key: body.key.into(), meta: Box::new(meta) }
+                let meta = Box::new(EntryMeta::new(&body.meta, &body.pieces));
+                Effect::Version { key: body.key.into(), kind: entry_kind(kind), meta }
             }
-            RecordKind::Tombstone => Effect::Tombstone { key: TombstoneBody::decode(payload)?.key.into() },
+            RecordKind::Tombstone => {
+                let body = TombstoneBody::decode(payload)?;
+                Effect::Tombstone { key: body.key.into(), version: body.version }
+            }
+            RecordKind::RangeTombstone => Effect::RangeTombstone(Scope::decode(payload)?),
+            RecordKind::Reap => Effect::Reap(Box::new(ReapBody::decode(payload)?)),
             RecordKind::Upload => Effect::Upload(Box::new(UploadBody::decode(payload)?)),
             RecordKind::Part => Effect::Part(Box::new(PartBody::decode(payload)?)),
             RecordKind::UploadEnd => {
@@ -118,6 +141,8 @@ impl Effect {
                 Effect::UploadEnd { key: body.key.into(), upload: body.upload_id }
             }
             RecordKind::Catalog => Effect::Catalog(Box::new(CatalogChange::decode(payload)?)),
+            RecordKind::Checkpoint => Effect::Checkpoint(Box::new(CheckpointBody::decode(payload)?)),
+            RecordKind::Cursor => Effect::Cursor(CursorBody::decode(payload)?),
         })
     }
 }
@@ -130,6 +155,24 @@ pub struct Draft {
     pub(crate) effect: Effect,
     /// Keep the segments of its bytes until it is applied.
     pub(crate) pins: Vec<SegmentPin>,
+}
+
+impl Draft {
+    /// Whether the version gets an id of its own.
+    pub(crate) fn numbering(&self) -> Numbering {
+        match &self.effect {
+            Effect::Version { meta, .. } => meta.meta.numbering,
+            _ => Numbering::Null,
+        }
+    }
+}
+
+/// The id of a version that was first committed with that LSN.
+pub(crate) fn version_of(numbering: Numbering, order: Lsn) -> VersionId {
+    match numbering {
+        Numbering::Null => VersionId::Null,
+        Numbering::Numbered => VersionId::Number(order),
+    }
 }
 
 /// Everything about a new version but its bytes.
@@ -167,21 +210,32 @@ impl<D: Device> Core<D> {
         meta.size = content.len();
         let (pieces, inline, pins) = split(content);
         let payload = VersionBody::encode(&new.key, &meta, &pieces, &inline);
-        let effect = Effect::Version { key: new.key.into(), meta: Box::new(EntryMeta::new(&meta, &pieces)) };
+        let meta = Box::new(EntryMeta::new(&meta, &pieces));
+        let effect = Effect::Version { key: new.key.into(), kind: EntryKind::Object, meta };
         self.seal(sealing, new.bucket, RecordKind::Version, payload, effect, pins)
     }
 
-    /// The removal of a key.
+    /// A delete marker: the key has no object any more, and its versions stay.
+    pub fn draft_marker(&self, sealing: &Sealing, new: NewVersion) -> Result<Draft> {
+        check_key(&new.key)?;
+        let payload = VersionBody::encode(&new.key, &new.meta, &[], &[]);
+        let meta = Box::new(EntryMeta::new(&new.meta, &[]));
+        let effect = Effect::Version { key: new.key.into(), kind: EntryKind::Marker, meta };
+        self.seal(sealing, new.bucket, RecordKind::DeleteMarker, payload, effect, Vec::new())
+    }
+
+    /// The removal of a version of a key.
     pub fn draft_tombstone(
         &self,
         sealing: &Sealing,
         bucket: BucketId,
         key: &[u8],
+        version: VersionId,
         now: UnixMillis,
     ) -> Result<Draft> {
         check_key(key)?;
-        let payload = TombstoneBody { key: key.to_vec(), modified: now }.encode();
-        let effect = Effect::Tombstone { key: key.into() };
+        let payload = TombstoneBody { key: key.to_vec(), version, modified: now }.encode();
+        let effect = Effect::Tombstone { key: key.into(), version };
         self.seal(sealing, bucket, RecordKind::Tombstone, payload, effect, Vec::new())
     }
 
@@ -229,6 +283,54 @@ impl<D: Device> Core<D> {
         self.seal(&Sealing::catalog(), BucketId(0), RecordKind::Catalog, payload, effect, Vec::new())
     }
 
+    /// A record by which the shard keeps itself in order.
+    pub(crate) fn draft_upkeep(&self, bucket: BucketId, effect: Effect) -> Result<Draft> {
+        let (kind, payload) = match &effect {
+            Effect::RangeTombstone(scope) => (RecordKind::RangeTombstone, scope.encode()),
+            Effect::Reap(body) => (RecordKind::Reap, body.encode()),
+            Effect::Checkpoint(body) => (RecordKind::Checkpoint, body.encode()),
+            Effect::Cursor(body) => (RecordKind::Cursor, body.encode()),
+            _ => unreachable!("other effects are drafted by the core that makes them"),
+        };
+        self.seal(&Sealing::catalog(), bucket, kind, payload, effect, Vec::new())
+    }
+
+    /// A version whose bytes were moved: the same but for where they lie.
+    pub(crate) fn draft_moved(
+        &self,
+        identity: &RecordIdentity,
+        body: &VersionBody,
+        pieces: &[Piece],
+        pins: Vec<SegmentPin>,
+    ) -> Result<Draft> {
+        let sealing = Sealing {
+            namespace: identity.namespace,
+            key_version: identity.key_version,
+            seal_kind: identity.seal_kind,
+        };
+        let payload = VersionBody::encode(&body.key, &body.meta, pieces, &[]);
+        let meta = Box::new(EntryMeta::new(&body.meta, pieces));
+        let effect =
+            Effect::Version { key: body.key.as_slice().into(), kind: entry_kind(identity.kind), meta };
+        self.seal(&sealing, identity.bucket, identity.kind, payload, effect, pins)
+    }
+
+    /// A part whose bytes were moved.
+    pub(crate) fn draft_moved_part(
+        &self,
+        identity: &RecordIdentity,
+        body: PartBody,
+        pins: Vec<SegmentPin>,
+    ) -> Result<Draft> {
+        let sealing = Sealing {
+            namespace: identity.namespace,
+            key_version: identity.key_version,
+            seal_kind: identity.seal_kind,
+        };
+        let payload = body.encode();
+        self.seal(&sealing, identity.bucket, RecordKind::Part, payload, Effect::Part(Box::new(body)), pins)
+    }
+
     /// The first record of a session.
     pub(crate) fn draft_open(&self) -> Result<Draft> {
         self.seal(&Sealing::catalog(), BucketId(0), RecordKind::Open, Vec::new(), Effect::Open, Vec::new())
@@ -264,8 +366,13 @@ impl<D: Device> Core<D> {
             object_id,
         )?;
         let seal = key.seal_record(&identity, &mut payload);
-        Ok(Draft { bucket, record: SealedRecord { identity, payload, seal }, effect, pins })
+        let record = SealedRecord { identity, payload, seal, order: None, settlement: Vec::new() };
+        Ok(Draft { bucket, record, effect, pins })
     }
+}
+
+pub(crate) fn entry_kind(kind: RecordKind) -> EntryKind {
+    if kind == RecordKind::DeleteMarker { EntryKind::Marker } else { EntryKind::Object }
 }
 
 fn split(content: Content) -> (Vec<Piece>, Vec<u8>, Vec<SegmentPin>) {

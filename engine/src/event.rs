@@ -1,4 +1,4 @@
-//! Waiting within one core: an event that wakes all who wait, and a one-shot result. Neither crosses threads.
+//! Waiting within one core: an event that wakes all who wait, a one-shot result, and a turn for others. None crosses threads.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -32,6 +32,20 @@ impl Event {
             Poll::Pending
         })
     }
+}
+
+/// Lets the core's other tasks run, in long work that seldom waits.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 struct Slot<T> {

@@ -84,6 +84,31 @@ random_id!(
     DeviceId
 );
 
+/// Which version of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VersionId {
+    /// S3's `null` version.
+    #[default]
+    Null,
+    /// The version that was first committed with that LSN.
+    Number(Lsn),
+}
+
+impl VersionId {
+    /// The number on disk and in version ids: 0 is the `null` version, since LSNs begin with 1.
+    pub fn number(self) -> u64 {
+        match self {
+            VersionId::Null => 0,
+            VersionId::Number(lsn) => lsn.0,
+        }
+    }
+
+    /// The version of that number.
+    pub fn from_number(number: u64) -> Self {
+        if number == 0 { VersionId::Null } else { VersionId::Number(Lsn(number)) }
+    }
+}
+
 impl UploadId {
     /// The id that means "not from an upload".
     pub const NONE: UploadId = UploadId([0; 16]);

@@ -21,9 +21,13 @@
 //! | `crypto` | keys and seals |
 //! | `writer`, `reader`, `object`, `draft` | objects in and out |
 //! | `log`, `shard/`, `recovery` | commit log, state, replay |
+//! | `compaction/` | which segments to empty |
 //! | `index/`, `catalog` | finding keys; namespaces, users, buckets |
+//! | `fsck/`, `inspect/` | the check of a whole store, offline; what is on its devices, for people |
+//! | `sim/` | the simulator (feature `sim`), and the bugs that it can plant |
 
 pub mod catalog;
+pub mod compaction;
 mod core;
 pub mod crypto;
 pub mod device;
@@ -31,8 +35,10 @@ mod draft;
 mod error;
 mod event;
 pub mod format;
+pub mod fsck;
 pub mod ids;
 pub mod index;
+pub mod inspect;
 pub mod limits;
 mod log;
 pub mod metrics;
@@ -42,6 +48,10 @@ mod reader;
 mod recovery;
 pub mod segment;
 mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(not(feature = "sim"))]
+mod sim;
 mod store;
 mod writer;
 
@@ -52,10 +62,10 @@ pub use draft::{Draft, NewPart, NewVersion, shared_content};
 pub use error::{Error, Result};
 pub use object::{Lookup, Version};
 pub use reader::{Chunk, ObjectReader};
-pub use recovery::{Progress, open_shard};
+pub use recovery::{Progress, Stage, open_shard};
 pub use shard::{
-    BucketUsage, ChosenPart, ListedUpload, PartPage, Precondition, Shard, UploadPage, UploadPageQuery,
-    UploadView,
+    BucketUsage, ChosenPart, Footprint, Happened, ListedUpload, LogEvent, PartPage, Precondition, Shard,
+    Upkeep, UploadPage, UploadPageQuery, UploadView,
 };
-pub use store::{DeviceLayout, FormatOptions, Store, format};
+pub use store::{DeviceLayout, FormatOptions, Store, format, format_over};
 pub use writer::{Content, Layout, ObjectWriter};

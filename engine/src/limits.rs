@@ -65,6 +65,53 @@ pub const PARTS_MAX: usize = 10_000;
 /// Keys and common prefixes of one page, as S3 has it.
 pub const PAGE_MAX: usize = 1000;
 
+/// Memory of a shard's memtable, about: when it is reached a checkpoint writes it out. Some ten times what a page of blocks takes, so that merges stay rare.
+pub const MEMTABLE_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// A memtable takes no more than the bytes of the reserve divided by this: its run is smaller, and four of them are merged at a time.
+pub const MEMTABLE_RESERVE_SHARE: u64 = 8;
+
+/// A memtable may always take so much, about: a block of a run or some.
+pub const MEMTABLE_LEN_MIN: u64 = 256 * 1024;
+
+/// Bytes of a shard's log after which a checkpoint is due: what a replay reads in a fraction of a second.
+pub const CHECKPOINT_LOG_LEN_MAX: u64 = 256 * 1024 * 1024;
+
+/// A checkpoint is due when a shard's share of the store, divided by this, is log: a small store must not fill with a log that nobody needs.
+pub const CHECKPOINT_LOG_SHARE: u64 = 32;
+
+/// Versions that one reap counts as dead: some milliseconds of work.
+pub const REAP_COUNT_MAX: usize = 256;
+
+/// Extents of the versions that one reap counts as dead, about: 16 bytes each in its record.
+pub const REAP_EXTENTS_MAX: usize = 4096;
+
+/// Live bytes that compaction moves in one step, about: a foreground request waits no longer than for their writes.
+pub const RELOCATE_LEN_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a commit segment that compaction reads at a time.
+pub const RELOCATE_WINDOW_LEN: usize = 256 * 1024;
+
+/// Memory for decrypted blocks of directory runs, of each core.
+pub const BLOCK_CACHE_LEN: usize = 32 * 1024 * 1024;
+/// A block of a directory run on disk: a page of a listing fits about ten, and a seek reads one.
+pub const RUN_BLOCK_SIZE: usize = 16 * 1024;
+
+/// Plaintext bytes of a block of a run.
+pub const RUN_BLOCK_PAYLOAD: usize = RUN_BLOCK_SIZE - SEAL_SIZE;
+
+/// Blocks of a run that one device read or write carries at most: 256 KiB, as [`FRAMES_PER_IO`] has it.
+pub const RUN_BLOCKS_PER_IO: usize = 16;
+
+/// Runs of a directory that are left alone: one more and some are merged. Each costs a seek.
+pub const RUNS_MAX: usize = 10;
+
+/// Longest key of a directory: a bucket, the longest S3 key with every byte escaped to two, a delimiter, a version and an upload id need 2090.
+pub const DIRECTORY_KEY_LEN_MAX: usize = 2200;
+
+/// Longest value of a directory: what a listing shows of a key.
+pub const DIRECTORY_VALUE_LEN_MAX: usize = 1024;
+
 /// The record length limit in a store of that segment size: half a segment, so that two fit.
 pub fn record_len_max(segment_size: u64) -> usize {
     RECORD_LEN_MAX.min((segment_size / 2) as usize - BLOCK_SIZE)

@@ -4,6 +4,9 @@
 //! copies and flushes. Records that arrive meanwhile ride the next batch. One batch is in flight at a time, so a record in a segment is
 //! preceded by durable ones only: recovery stops at the first that does not verify.
 //!
+//! The log is one sequence of records in two **strands** of segments: new records go to the hot one, those that compaction moves to the cold one. A batch
+//! is of one temperature; LSNs run through both.
+//!
 //! When a batch can't be made durable all queued records fail and their LSNs are given again: nothing after a failed record was acknowledged. After a failed
 //! write the batch is tried once more in a new segment on other devices; if there is none, the log has stopped for good ([`Error::ReadOnly`]).
 
@@ -15,20 +18,22 @@ use zerocopy::IntoBytes;
 
 use crate::core::Core;
 use crate::device::{AlignedBuffer, Device};
-use crate::draft::{Effect, RecordPlace, SealedRecord};
+use crate::draft::{Effect, SealedRecord};
 use crate::error::{Error, Result};
 use crate::event::{Completer, Completion, Event, completion};
-use crate::format::record::{HEADER_SIZE, RecordHeader, RecordPosition, payload_checksum};
-use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
+use crate::format::record::{HEADER_SIZE, RecordHeader, RecordPosition, body_checksum};
+use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
+use crate::format::settlement::{RecordPlace, Settlement};
 use crate::ids::{BucketId, Lsn, SegmentId, ShardId};
-use crate::index::hash::Location;
 use crate::limits::{BATCH_LEN_MAX, BLOCK_SIZE, RECORD_ALIGN, record_len_max};
-use crate::segment::table::{Purpose, SegmentPin};
+use crate::segment::table::{Purpose, SegmentPin, Wanted};
+use crate::shard::KeyLock;
 
 /// The log of one shard.
 pub(crate) struct Log {
     shard: ShardId,
     session: u64,
+    record_len_max: usize,
     queue: RefCell<VecDeque<Queued>>,
     /// Bytes of records that are queued or being written.
     queued_len: Cell<u64>,
@@ -36,32 +41,71 @@ pub(crate) struct Log {
     /// The first record of the session, until it is durable: nothing else is written before.
     opening: RefCell<Option<Queued>>,
     stopped: Cell<Option<Error>>,
-    tail: RefCell<Option<Tail>>,
+    strands: RefCell<[Strand; 2]>,
     next_sequence: Cell<u64>,
-    /// How the segment before the next one was left.
-    predecessor: Cell<Predecessor>,
+    /// Segments that a replay or a consumer would read, in order.
+    segments: RefCell<Vec<LogSegment>>,
     arrived: Event,
+}
+
+/// A segment of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogSegment {
+    pub(crate) id: SegmentId,
+    pub(crate) sequence: u64,
+    /// The first LSN that it may hold.
+    pub(crate) first_lsn: Lsn,
+    /// Its strand.
+    pub(crate) temperature: Temperature,
+}
+
+/// The segments of one temperature, as far as writing goes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Strand {
+    /// The open segment, and where the next batch goes.
+    pub(crate) tail: Option<Tail>,
+    /// How the segment before the next one was left.
+    pub(crate) predecessor: Predecessor,
+}
+
+/// A change that was decided on.
+pub(crate) struct Change {
+    pub(crate) bucket: BucketId,
+    pub(crate) record: SealedRecord,
+    pub(crate) effect: Effect,
+    pub(crate) settlement: Option<Settlement>,
+    /// Keep the segments of its bytes until it is applied.
+    #[expect(dead_code, reason = "held until the change is dropped")]
+    pub(crate) pins: Vec<SegmentPin>,
+    /// Keep others from deciding on its keys until it is applied.
+    #[expect(dead_code, reason = "held until the change is dropped")]
+    pub(crate) locks: Vec<KeyLock>,
+    pub(crate) temperature: Temperature,
+    pub(crate) purpose: Purpose,
 }
 
 /// A record that waits for its batch.
 struct Queued {
     lsn: Lsn,
-    bucket: BucketId,
-    record: SealedRecord,
-    effect: Effect,
-    pins: Vec<SegmentPin>,
-    done: Completer<Result<()>>,
+    change: Change,
+    done: Completer<Result<Receipt>>,
+}
+
+/// What a durable record got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) lsn: Lsn,
+    pub(crate) place: RecordPlace,
 }
 
 /// A record that is durable: what is left to do is to apply it and to tell.
 pub(crate) struct Committed {
     pub(crate) lsn: Lsn,
-    pub(crate) bucket: BucketId,
-    pub(crate) effect: Effect,
+    pub(crate) session: u64,
     pub(crate) place: RecordPlace,
-    /// Dropped after the effect is applied.
-    pub(crate) _pins: Vec<SegmentPin>,
-    pub(crate) done: Completer<Result<()>>,
+    /// Its pins and locks are dropped after the effect is applied.
+    pub(crate) change: Change,
+    pub(crate) done: Completer<Result<Receipt>>,
 }
 
 /// The open segment of a log, and where it goes on.
@@ -75,36 +119,46 @@ pub(crate) struct Tail {
 /// Where a recovered log goes on.
 #[derive(Clone, Debug)]
 pub(crate) struct Resume {
-    pub(crate) tail: Option<Tail>,
+    pub(crate) strands: [Strand; 2],
     pub(crate) next_lsn: Lsn,
     pub(crate) next_sequence: u64,
-    /// How the last segment was left, when it is not resumed.
-    pub(crate) predecessor: Predecessor,
+    pub(crate) segments: Vec<LogSegment>,
 }
 
 impl Log {
     /// The log of a shard, from where recovery left it; `session` is a fresh random number.
     /// The session begins with `opening`, when something is first written.
-    pub(crate) fn new(shard: ShardId, session: u64, resume: Resume, opening: SealedRecord) -> Self {
-        let opening = Queued {
-            lsn: resume.next_lsn,
+    pub(crate) fn new(
+        shard: ShardId,
+        session: u64,
+        resume: Resume,
+        opening: SealedRecord,
+        segment_size: u64,
+    ) -> Self {
+        let change = Change {
             bucket: BucketId(0),
             record: opening,
             effect: Effect::Open,
+            settlement: None,
             pins: Vec::new(),
-            done: completion().0,
+            locks: Vec::new(),
+            temperature: Temperature::Hot,
+            // Without it nothing else can be written, and no space comes back.
+            purpose: Purpose::Upkeep,
         };
+        let opening = Queued { lsn: resume.next_lsn, change, done: completion().0 };
         Log {
             shard,
             session,
+            record_len_max: record_len_max(segment_size),
             queue: RefCell::default(),
             queued_len: Cell::new(0),
             next_lsn: Cell::new(Lsn(resume.next_lsn.0 + 1)),
             opening: RefCell::new(Some(opening)),
             stopped: Cell::new(None),
-            tail: RefCell::new(resume.tail),
+            strands: RefCell::new(resume.strands),
             next_sequence: Cell::new(resume.next_sequence),
-            predecessor: Cell::new(resume.predecessor),
+            segments: RefCell::new(resume.segments),
             arrived: Event::default(),
         }
     }
@@ -117,7 +171,7 @@ impl Log {
     /// Whether new data of that length may be queued: it and all that is queued must fit without touching the reserve.
     pub(crate) fn admit_data<D: Device>(&self, core: &Core<D>, record_len: usize) -> Result<()> {
         core.store.table.admit_data()?;
-        let tail_left = self.tail.borrow().as_ref().map_or(0, |tail| core.store.segment_size - tail.offset);
+        let tail_left = self.tail(Temperature::Hot).map_or(0, |tail| core.store.segment_size - tail.offset);
         let queued = self.queued_len.get() + padded(record_len) as u64;
         // What does not fit into the tail goes to new segments, where batches may leave a part of each unused.
         let usable = core.store.segment_size - record_len_max(core.store.segment_size) as u64;
@@ -126,21 +180,59 @@ impl Log {
     }
 
     /// Queues a record. What it decides is decided now; it is durable when the completion says so.
-    pub(crate) fn append(
-        &self,
-        bucket: BucketId,
-        record: SealedRecord,
-        effect: Effect,
-        pins: Vec<SegmentPin>,
-    ) -> Result<(Lsn, Completion<Result<()>>)> {
+    pub(crate) fn append(&self, mut change: Change) -> Result<Completion<Result<Receipt>>> {
         self.check_running()?;
-        self.queued_len.set(self.queued_len.get() + padded(record.record_len()) as u64);
+        if let Some(settlement) = &change.settlement {
+            change.record.settlement = settlement.encode();
+        }
+        let record_len = change.record.record_len();
+        if record_len > self.record_len_max {
+            return Err(Error::TooLarge { what: "what this change replaces" });
+        }
+        self.queued_len.set(self.queued_len.get() + padded(record_len) as u64);
         let lsn = self.next_lsn.get();
         self.next_lsn.set(Lsn(lsn.0 + 1));
         let (done, waiting) = completion();
-        self.queue.borrow_mut().push_back(Queued { lsn, bucket, record, effect, pins, done });
+        self.queue.borrow_mut().push_back(Queued { lsn, change, done });
         self.arrived.notify();
-        Ok((lsn, waiting))
+        Ok(waiting)
+    }
+
+    /// Where the log stands: the open segments with the places of their next batches, and the number of the next segment.
+    pub(crate) fn stand(&self) -> ([Option<(SegmentId, u64)>; 2], u64) {
+        let strands = self.strands.borrow();
+        let at = |strand: &Strand| strand.tail.as_ref().map(|tail| (tail.segment, tail.offset));
+        ([at(&strands[0]), at(&strands[1])], self.next_sequence.get())
+    }
+
+    /// Gives out the segments that no replay reads any more that begins where the log stood then, and no consumer whose cursor is at `seen` or above.
+    pub(crate) fn take_replaced(
+        &self,
+        strands: &[Option<(SegmentId, u64)>; 2],
+        next_sequence: u64,
+        seen: Option<Lsn>,
+    ) -> Vec<SegmentId> {
+        let mut segments = self.segments.borrow_mut();
+        let (mut kept, mut replaced) = (Vec::new(), Vec::new());
+        for (i, segment) in segments.iter().enumerate() {
+            let is_open = strands.iter().flatten().any(|(open, _)| *open == segment.id);
+            if segment.sequence >= next_sequence || is_open || is_unseen(&segments, i, seen) {
+                kept.push(*segment);
+            } else {
+                replaced.push(segment.id);
+            }
+        }
+        *segments = kept;
+        replaced
+    }
+
+    /// Segments that a replay or a consumer would read.
+    pub(crate) fn segments(&self) -> Vec<LogSegment> {
+        self.segments.borrow().clone()
+    }
+
+    fn tail(&self, temperature: Temperature) -> Option<Tail> {
+        self.strands.borrow()[temperature as usize].tail.clone()
     }
 
     /// Waits until something is queued or the log has stopped; whether there is something to do.
@@ -168,6 +260,28 @@ impl Log {
         self.queue.borrow().is_empty()
     }
 
+    /// Makes the record durable that opens the session, before anything else is written; `None` when it is already. It is applied before the next batch is
+    /// begun: what stands in a strand's segments before its tail has always been applied. On failure every queued record has been told.
+    pub(crate) async fn begin_session<D: Device>(
+        &self,
+        core: &Rc<Core<D>>,
+    ) -> std::result::Result<Option<Committed>, ()> {
+        let Some(opening) = self.opening.take() else { return Ok(None) };
+        let opened = match self.replace_unsettled(core, opening.lsn).await {
+            Ok(()) => self.write_batch(core, std::slice::from_ref(&opening)).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(places) => Ok(Some(self.committed(opening, places[0]))),
+            Err(error) => {
+                let next = Lsn(opening.lsn.0 + 1);
+                *self.opening.borrow_mut() = Some(opening);
+                self.fail(error, next, Vec::new());
+                Err(())
+            }
+        }
+    }
+
     /// Makes one batch durable and gives back its records in order. On failure every queued record has been told.
     pub(crate) async fn run_batch<D: Device>(
         &self,
@@ -175,48 +289,72 @@ impl Log {
     ) -> std::result::Result<Vec<Committed>, ()> {
         let batch = self.take_batch(core.store.segment_size);
         let Some(first) = batch.first().map(|queued| queued.lsn) else { return Ok(Vec::new()) };
-        let written = match self.begin_session(core).await {
-            Ok(()) => self.write_batch(core, &batch).await,
-            Err(error) => Err(error),
-        };
-        match written {
+        match self.write_batch(core, &batch).await {
             Ok(places) => {
                 self.queued_len.set(self.queued_len.get() - batch_len(&batch) as u64);
                 core.counters.log_records.add(batch.len() as u64);
-                Ok(batch.into_iter().zip(places).map(|(queued, place)| queued.committed(place)).collect())
+                core.counters.accepted_bytes.add(accepted_len(&batch) as u64);
+                let committed = |(queued, place)| self.committed(queued, place);
+                Ok(batch.into_iter().zip(places).map(committed).collect())
             }
             Err(error) => {
-                if !matches!(error, Error::Full) {
-                    self.stopped.set(Some(Error::ReadOnly));
-                }
-                self.next_lsn.set(first);
-                self.queued_len.set(0);
-                let rest: Vec<Queued> = self.queue.borrow_mut().drain(..).collect();
-                for queued in batch.into_iter().chain(rest) {
-                    queued.done.complete(Err(error));
-                }
+                self.fail(error, first, batch);
                 Err(())
             }
         }
     }
 
-    async fn begin_session<D: Device>(&self, core: &Rc<Core<D>>) -> Result<()> {
-        let Some(opening) = self.opening.take() else { return Ok(()) };
-        let written = self.write_batch(core, std::slice::from_ref(&opening)).await;
-        if written.is_err() {
-            *self.opening.borrow_mut() = Some(opening);
+    /// Everything queued has failed, and those records: their LSNs, from the first on, are given again.
+    fn fail(&self, error: Error, first: Lsn, batch: Vec<Queued>) {
+        if !matches!(error, Error::Full) {
+            self.stopped.set(Some(Error::ReadOnly));
         }
-        written.map(|_| ())
+        self.next_lsn.set(first);
+        self.queued_len.set(0);
+        let rest: Vec<Queued> = self.queue.borrow_mut().drain(..).collect();
+        for Queued { change, done, .. } in batch.into_iter().chain(rest) {
+            drop(change);
+            done.complete(Err(error));
+        }
+    }
+
+    /// Begins a segment in each strand whose last one was left unsettled: its header says so, for whoever opens the store when all copies are there again.
+    /// A checkpoint of this session may stand for the old one by then.
+    async fn replace_unsettled<D: Device>(&self, core: &Rc<Core<D>>, next: Lsn) -> Result<()> {
+        for temperature in [Temperature::Hot, Temperature::Cold] {
+            let is_unsettled = {
+                let strand = &self.strands.borrow()[temperature as usize];
+                strand.tail.is_none() && strand.predecessor == Predecessor::Unsettled
+            };
+            if is_unsettled {
+                self.next_segment(core, temperature, next, Purpose::Upkeep).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&self, queued: Queued, place: RecordPlace) -> Committed {
+        Committed { lsn: queued.lsn, session: self.session, place, change: queued.change, done: queued.done }
     }
 
     fn take_batch(&self, segment_size: u64) -> Vec<Queued> {
-        let len_max = BATCH_LEN_MAX.min(record_len_max(segment_size));
+        let mut len_max = BATCH_LEN_MAX.min(record_len_max(segment_size));
         let mut queue = self.queue.borrow_mut();
         let mut batch = Vec::new();
         let mut len = 0;
+        let temperature = queue.front().map(|first| first.change.temperature);
+        if let Some(first) = queue.front()
+            && let Some(tail) = self.tail(first.change.temperature)
+        {
+            // A segment is filled to its end: what is left unused of it can't be told from what is dead, and compaction would move the rest for nothing.
+            let room = (segment_size - tail.offset) as usize;
+            if padded(first.change.record.record_len()) <= room {
+                len_max = len_max.min(room);
+            }
+        }
         while let Some(next) = queue.front() {
-            len += padded(next.record.record_len());
-            if !batch.is_empty() && len > len_max {
+            len += padded(next.change.record.record_len());
+            if Some(next.change.temperature) != temperature || (!batch.is_empty() && len > len_max) {
                 break;
             }
             batch.extend(queue.pop_front());
@@ -228,16 +366,15 @@ impl Log {
     async fn write_batch<D: Device>(&self, core: &Rc<Core<D>>, batch: &[Queued]) -> Result<Vec<RecordPlace>> {
         let len = batch_len(batch).next_multiple_of(BLOCK_SIZE);
         let has_room = |tail: &Tail| tail.offset + len as u64 <= core.store.segment_size;
-        let tail = self.tail.borrow().clone().filter(has_room);
-        let tail = match tail {
+        let tail = match self.tail(batch[0].change.temperature).filter(has_room) {
             Some(tail) => tail,
-            None => self.next_segment(core, batch[0].lsn).await?,
+            None => self.segment_for(core, batch).await?,
         };
         match self.write_at(core, &tail, batch, len).await {
             Err(Error::Fenced { .. }) => {
                 // Part of the batch may be on the other copies: whatever goes wrong now, its records may come back with a restart.
                 let stopped = |error| if error == Error::Full { Error::ReadOnly } else { error };
-                let tail = self.next_segment(core, batch[0].lsn).await.map_err(stopped)?;
+                let tail = self.segment_for(core, batch).await.map_err(stopped)?;
                 self.write_at(core, &tail, batch, len).await
             }
             other => other,
@@ -257,18 +394,22 @@ impl Log {
         for queued in batch {
             let offset = (tail.offset + at as u64) as u32;
             places.push(self.lay_out(queued, tail.segment, offset, &mut buffer[at..]));
-            at += padded(queued.record.record_len());
+            at += padded(queued.change.record.record_len());
         }
         core.write_copies(&tail.places, tail.offset, Rc::new(buffer)).await?;
         core.flush(tail.places.iter().map(|place| place.device)).await?;
         core.counters.log_appends.add(1);
         core.counters.log_bytes.add(len as u64);
-        *self.tail.borrow_mut() = Some(Tail { offset: tail.offset + len as u64, ..tail.clone() });
+        self.strands.borrow_mut()[batch[0].change.temperature as usize].tail =
+            Some(Tail { offset: tail.offset + len as u64, ..tail.clone() });
         Ok(places)
     }
 
     fn lay_out(&self, queued: &Queued, segment: SegmentId, offset: u32, out: &mut [u8]) -> RecordPlace {
-        let record = &queued.record;
+        let record = &queued.change.record;
+        let payload_end = HEADER_SIZE + record.payload.len();
+        out[HEADER_SIZE..payload_end].copy_from_slice(&record.payload);
+        out[payload_end..record.record_len()].copy_from_slice(&record.settlement);
         let header = RecordHeader {
             identity: record.identity,
             position: RecordPosition {
@@ -279,23 +420,49 @@ impl Log {
                 offset,
             },
             payload_len: record.payload.len(),
-            payload_checksum: payload_checksum(&record.payload),
+            payload_checksum: body_checksum(&out[HEADER_SIZE..record.record_len()]),
+            order: record.order,
+            settlement_len: record.settlement.len(),
             seal: record.seal,
         };
         out[..HEADER_SIZE].copy_from_slice(header.encode().as_bytes());
-        out[HEADER_SIZE..record.record_len()].copy_from_slice(&record.payload);
         record_place(segment, offset, record.record_len())
     }
 
-    async fn next_segment<D: Device>(&self, core: &Rc<Core<D>>, first_lsn: Lsn) -> Result<Tail> {
-        let allocation = core.store.table.allocate(SegmentKind::Commit, Purpose::Log)?;
+    /// A segment for a batch. A device whose header can't be written is fenced, and the next try goes to others.
+    async fn segment_for<D: Device>(&self, core: &Rc<Core<D>>, batch: &[Queued]) -> Result<Tail> {
+        // The records of a batch share a segment: whoever may use most decides.
+        let purposes = batch.iter().map(|queued| queued.change.purpose);
+        let purpose = purposes.max().unwrap_or(Purpose::Log).max(Purpose::Log);
+        loop {
+            match self.next_segment(core, batch[0].change.temperature, batch[0].lsn, purpose).await {
+                Err(Error::Fenced { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn next_segment<D: Device>(
+        &self,
+        core: &Rc<Core<D>>,
+        temperature: Temperature,
+        first_lsn: Lsn,
+        purpose: Purpose,
+    ) -> Result<Tail> {
+        let allocation = core.store.table.allocate(&Wanted {
+            kind: SegmentKind::Commit,
+            temperature,
+            stream: self.shard.0,
+            purpose,
+        })?;
         let header = SegmentHeader {
             id: allocation.id,
             kind: SegmentKind::Commit,
             stream: self.shard.0,
             sequence: self.next_sequence.get(),
             first_lsn,
-            predecessor: self.predecessor.get(),
+            temperature,
+            predecessor: self.strands.borrow()[temperature as usize].predecessor,
             places: allocation.places.clone(),
         };
         if let Err(error) = core.write_header(&header).await {
@@ -303,39 +470,41 @@ impl Log {
             return Err(error);
         }
         self.next_sequence.set(header.sequence + 1);
-        self.predecessor.set(Predecessor::Settled);
-        if let Some(full) = self.tail.borrow().as_ref() {
+        self.segments.borrow_mut().push(LogSegment {
+            id: header.id,
+            sequence: header.sequence,
+            first_lsn: header.first_lsn,
+            temperature,
+        });
+        let tail = Tail { segment: allocation.id, places: allocation.places, offset: BLOCK_SIZE as u64 };
+        let strand = Strand { tail: Some(tail.clone()), predecessor: Predecessor::Settled };
+        let full = std::mem::replace(&mut self.strands.borrow_mut()[temperature as usize], strand);
+        if let Some(full) = full.tail {
             core.store.table.seal(full.segment);
         }
-        let tail = Tail { segment: allocation.id, places: allocation.places, offset: BLOCK_SIZE as u64 };
-        *self.tail.borrow_mut() = Some(tail.clone());
         Ok(tail)
     }
 }
 
-impl Queued {
-    fn committed(self, place: RecordPlace) -> Committed {
-        Committed {
-            lsn: self.lsn,
-            bucket: self.bucket,
-            effect: self.effect,
-            place,
-            _pins: self.pins,
-            done: self.done,
-        }
-    }
+/// Whether the hot segment at that position of the list may hold something that a consumer whose cursor is there has not seen.
+pub(crate) fn is_unseen(segments: &[LogSegment], position: usize, seen: Option<Lsn>) -> bool {
+    let (Some(seen), Temperature::Hot) = (seen, segments[position].temperature) else { return false };
+    let next = segments[position + 1..].iter().find(|next| next.temperature == Temperature::Hot);
+    next.is_none_or(|next| next.first_lsn > seen)
 }
 
 pub(crate) fn record_place(segment: SegmentId, offset: u32, record_len: usize) -> RecordPlace {
-    RecordPlace {
-        location: Location::new(segment, offset, record_len),
-        segment,
-        len: padded(record_len) as u32,
-    }
+    RecordPlace { segment, offset, len: padded(record_len) as u32 }
 }
 
 fn batch_len(batch: &[Queued]) -> usize {
-    batch.iter().map(|queued| padded(queued.record.record_len())).sum()
+    batch.iter().map(|queued| padded(queued.change.record.record_len())).sum()
+}
+
+/// Bytes of those records that come from outside.
+fn accepted_len(batch: &[Queued]) -> usize {
+    let accepted = batch.iter().filter(|queued| queued.change.purpose <= Purpose::Log);
+    accepted.map(|queued| padded(queued.change.record.record_len())).sum()
 }
 
 /// Bytes to the beginning of the next record.

@@ -58,10 +58,28 @@ counters! {
     log_records,
     /// Bytes of records committed, padding included.
     log_bytes,
+    /// Bytes of records committed that neither compaction nor a checkpoint wrote.
+    accepted_bytes,
     /// Frames sealed and written.
     frames_written,
     /// Frames read and opened.
     frames_read,
+    /// Checkpoints made.
+    checkpoints,
+    /// Merges of directory runs.
+    merges,
+    /// Live bytes that compaction moved.
+    relocated_bytes,
+    /// Extents of large objects that compaction copied.
+    relocated_extents,
+    /// Segments that compaction gave up on, since no copy of something in them verifies.
+    relocations_stuck,
+    /// Directory blocks found in the cache.
+    block_cache_hits,
+    /// Directory blocks that were not in the cache when they were needed.
+    block_cache_misses,
+    /// Bytes of directory runs written, each once.
+    run_bytes_written,
     /// Copies that did not read or verify, so that another copy was read.
     copies_skipped,
 }

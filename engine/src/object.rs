@@ -5,25 +5,36 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::device::{AlignedBuffer, Device};
+use crate::draft::{entry_kind, version_of};
 use crate::error::{Error, Result};
 use crate::format::body::{Piece, VersionBody, VersionMeta};
+use crate::format::directory::EntryKind;
 use crate::format::record::{HEADER_SIZE, RecordHeader, RecordKind};
-use crate::ids::{BucketId, SegmentId};
+use crate::ids::{BucketId, Lsn, SegmentId, VersionId};
 use crate::index::hash::Location;
 use crate::limits::{BLOCK_SIZE, RECORD_LEN_MAX};
 use crate::reader::ObjectReader;
 use crate::segment::table::SegmentPin;
+use crate::sim::bugs::{self, Bug};
 
 /// Where a key's record may be, and what keeps it there: what the home shard answers to a lookup.
 #[derive(Debug)]
 pub struct Lookup {
     pub(crate) candidates: Vec<(SegmentId, Location)>,
+    /// Versions of a lower order are gone.
+    pub(crate) floor: Lsn,
+    /// The version that is wanted; `None` for the current one.
+    pub(crate) version: Option<VersionId>,
     pub(crate) pins: Vec<SegmentPin>,
 }
 
-/// An object version.
+/// A version: an object or a delete marker.
 #[derive(Debug)]
 pub struct Version {
+    /// Its id.
+    pub id: VersionId,
+    /// Whether it is a delete marker.
+    pub kind: EntryKind,
     /// Everything but key and bytes.
     pub meta: VersionMeta,
     /// Its bytes in bulk segments; empty when they are inline.
@@ -47,34 +58,75 @@ impl Version {
 }
 
 impl<D: Device> Core<D> {
-    /// Reads the version of a key that a lookup led to; `None` when none of its candidates has that key.
+    /// Reads the object of a key that a lookup led to; `None` when none of its candidates has that key, or when it is a delete marker.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the object was replaced or moved meanwhile: look up again.
     pub async fn read_version(
         &self,
         lookup: Lookup,
         bucket: BucketId,
         key: &[u8],
     ) -> Result<Option<Version>> {
+        let version = self.read_any_version(lookup, bucket, key).await?;
+        Ok(version.filter(|version| version.kind == EntryKind::Object))
+    }
+
+    /// Like [`Core::read_version`], with delete markers.
+    pub async fn read_any_version(
+        &self,
+        lookup: Lookup,
+        bucket: BucketId,
+        key: &[u8],
+    ) -> Result<Option<Version>> {
+        let mut pins = lookup.pins;
         for (segment, location) in &lookup.candidates {
             let record = self.read_record(*segment, *location).await?;
-            if record.header.identity.kind != RecordKind::Version || record.header.identity.bucket != bucket {
+            let identity = &record.header.identity;
+            if !matches!(identity.kind, RecordKind::Version | RecordKind::DeleteMarker)
+                || identity.bucket != bucket
+                || record.header.order() < lookup.floor
+            {
                 continue;
             }
             let at = record.payload.start;
-            let body = VersionBody::decode(&record.buffer[record.payload]).map_err(|malformed| {
-                Error::Corrupt { segment: *segment, offset: location.offset(), what: malformed.0 }
+            let body = VersionBody::decode(record.payload()).map_err(|malformed| Error::Corrupt {
+                segment: *segment,
+                offset: location.offset(),
+                what: malformed.0,
             })?;
-            if body.key != key {
+            let id = version_of(body.meta.numbering, record.header.order());
+            if body.key != key || lookup.version.is_some_and(|wanted| wanted != id) {
                 continue;
             }
+            self.pin_pieces(&body.pieces, &mut pins)?;
             return Ok(Some(Version {
+                id,
+                kind: entry_kind(identity.kind),
                 meta: body.meta,
                 pieces: Rc::new(body.pieces),
-                pins: lookup.pins,
+                pins,
                 inline: at + body.inline.start..at + body.inline.end,
                 record: record.buffer,
             }));
         }
         Ok(None)
+    }
+
+    /// Keeps the segments of those pieces.
+    fn pin_pieces(&self, pieces: &[Piece], pins: &mut Vec<SegmentPin>) -> Result<()> {
+        let mut segments: Vec<SegmentId> =
+            pieces.iter().flat_map(|piece| &piece.extents).map(|extent| extent.segment).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        for segment in segments {
+            if bugs::is_planted(Bug::UnpinnedRead) {
+                continue;
+            }
+            // Since the lookup the object may have been replaced, and its segment freed.
+            pins.push(self.store.table.try_pin(segment).ok_or(Error::Conflict)?);
+        }
+        Ok(())
     }
 
     /// Reads, verifies and opens the record at a place, from the first copy that is good.
@@ -118,7 +170,7 @@ impl<D: Device> Core<D> {
                 len = header.record_len();
                 continue;
             }
-            let payload = at + HEADER_SIZE..at + header.record_len();
+            let payload = at + HEADER_SIZE..at + HEADER_SIZE + header.payload_len;
             self.open_record(&header, &mut buffer[payload.clone()]).map_err(|what| match what {
                 Unopened::Seal => corrupt("a record's seal does not match"),
                 Unopened::Key(error) => error,
@@ -155,4 +207,11 @@ pub(crate) struct OpenedRecord {
     pub(crate) header: RecordHeader,
     buffer: AlignedBuffer,
     payload: Range<usize>,
+}
+
+impl OpenedRecord {
+    /// The payload in the clear.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.buffer[self.payload.clone()]
+    }
 }

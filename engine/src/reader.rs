@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::crypto::{FramePosition, ObjectKey, Seal};
 use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
-use crate::format::body::Piece;
+use crate::format::body::{Extent, Piece};
 use crate::format::frame::{frame_count, frame_disk_len, frame_payload_len};
 use crate::ids::SegmentId;
 use crate::limits::{FRAME_PAYLOAD, FRAME_SIZE, FRAMES_PER_IO, SEAL_SIZE};
@@ -62,7 +62,7 @@ type ReadInFlight = Pin<Box<MaybeDone<Pin<Box<dyn Future<Output = Result<Chunk>>
 
 /// Frames that one device read fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FrameRun {
+pub(crate) struct FrameRun {
     /// Which piece.
     piece: usize,
     /// Plaintext length of that piece.
@@ -75,6 +75,50 @@ struct FrameRun {
     disk_len: usize,
     /// Of their plaintext, taken together, what is asked for.
     wanted: Range<usize>,
+}
+
+impl FrameRun {
+    /// Those frames of a piece, which lie `done` bytes into an extent.
+    pub(crate) fn verbatim(
+        piece: &Piece,
+        frames: Range<u64>,
+        extent: &Extent,
+        done: u64,
+        disk_len: usize,
+    ) -> Self {
+        FrameRun {
+            piece: 0,
+            piece_len: piece.len,
+            frames,
+            segment: extent.segment,
+            offset: extent.offset() + done,
+            disk_len,
+            wanted: 0..0,
+        }
+    }
+}
+
+/// Reads frames as they lie on disk, from the first copy in which they verify.
+pub(crate) async fn read_verbatim<D: Device>(
+    core: &Rc<Core<D>>,
+    key: &ObjectKey,
+    run: &FrameRun,
+) -> Result<AlignedBuffer> {
+    let mut error = Error::Corrupt { segment: run.segment, offset: run.offset, what: "its segment is gone" };
+    for place in core.places_to_read(run.segment, 0) {
+        let (result, buffer) = core.read_copy(place, run.offset, AlignedBuffer::zeroed(run.disk_len)).await;
+        // Opening is in place: what goes on is what was read.
+        let mut opened = AlignedBuffer::zeroed(run.disk_len);
+        opened.copy_from_slice(&buffer);
+        match result.and_then(|()| open_frames(key, run, &mut opened)) {
+            Ok(_) => return Ok(buffer),
+            Err(failure) => {
+                core.counters.copies_skipped.add(1);
+                error = failure;
+            }
+        }
+    }
+    Err(error)
 }
 
 impl<D: Device> ObjectReader<D> {

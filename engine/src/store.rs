@@ -13,9 +13,10 @@ use zerocopy::IntoBytes;
 use crate::crypto::{Keyring, MasterKey, Random};
 use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
+use crate::format::checkpoint::Pointer;
 use crate::format::segment::{Place, SegmentHeader, SegmentKind};
 use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Tier, Verdict};
-use crate::ids::{DeviceId, DeviceIndex, ShardId, StoreId, UnixMillis};
+use crate::ids::{DeviceId, DeviceIndex, SegmentId, ShardId, StoreId, UnixMillis};
 use crate::limits::{
     BLOCK_SIZE, COPIES_MAX, DEVICES_MAX, INLINE_MAX_MAX, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SLOTS_MAX,
     SLOTS_MIN,
@@ -27,6 +28,9 @@ const SEGMENT_SIZE_PREFERRED: u64 = 256 * 1024 * 1024;
 
 /// Smallest segment that is chosen for devices of 512 MiB and more.
 const SEGMENT_SIZE_FLOOR: u64 = 4 * 1024 * 1024;
+
+/// The checkpoint area is a multiple of this, so that segments begin at round offsets.
+const CHECKPOINT_SIZE_UNIT: u64 = 1024 * 1024;
 
 /// Slot headers read at once while opening.
 const HEADER_READS: usize = 64;
@@ -64,6 +68,50 @@ pub async fn format<D: Device>(
             return Err(Error::AlreadyExists);
         }
     }
+    format_over(devices, options, master, now, random).await
+}
+
+/// Lays out devices as a new store, whatever is on them. Of a store that was there, the superblocks go first, on all devices.
+///
+/// # Errors
+/// [`Error::Devices`] when options and devices don't fit together: then nothing was written. [`Error::Io`].
+pub async fn format_over<D: Device>(
+    devices: &[D],
+    options: &FormatOptions,
+    master: &MasterKey,
+    now: UnixMillis,
+    random: &mut dyn Random,
+) -> Result<StoreId> {
+    let superblocks = plan_superblocks(devices, options, master, now, random)?;
+    let write = async |i: usize, blocks: [AlignedBuffer; COPY_OFFSETS.len()]| {
+        for (offset, block) in COPY_OFFSETS.into_iter().zip(blocks) {
+            devices[i].write(std::rc::Rc::new(block), offset).await.map_err(|f| io_error(i, f))?;
+        }
+        devices[i].flush().await.map_err(|f| io_error(i, f))
+    };
+    for i in 0..devices.len() {
+        write(i, COPY_OFFSETS.map(|_| AlignedBuffer::zeroed(BLOCK_SIZE))).await?;
+    }
+    for (i, superblock) in superblocks.iter().enumerate() {
+        let copy = |sequence| {
+            let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
+            block.copy_from_slice(Superblock { sequence, ..superblock.clone() }.encode().as_bytes());
+            block
+        };
+        write(i, [copy(1), copy(2)]).await?;
+    }
+    Ok(superblocks[0].store_id)
+}
+
+/// The superblock of each device of a new store.
+fn plan_superblocks<D: Device>(
+    devices: &[D],
+    options: &FormatOptions,
+    master: &MasterKey,
+    now: UnixMillis,
+    random: &mut dyn Random,
+) -> Result<Vec<Superblock>> {
+    check_options(devices, options)?;
     let smallest = devices.iter().map(Device::capacity).min().unwrap_or(0);
     let segment_size = match options.segment_size {
         Some(size) => size,
@@ -79,9 +127,12 @@ pub async fn format<D: Device>(
             id
         })
         .collect();
+    let mut superblocks = Vec::with_capacity(devices.len());
     for (i, device) in devices.iter().enumerate() {
         let capacity = device.capacity();
-        let checkpoint_size = (capacity / 256).next_multiple_of(1024 * 1024);
+        let checkpoint_size = (capacity / 1024)
+            .max(Pointer::offset(ShardId(options.shard_count), 0))
+            .next_multiple_of(CHECKPOINT_SIZE_UNIT);
         let segment_offset = CHECKPOINT_OFFSET + checkpoint_size;
         let slot_count = capacity.saturating_sub(segment_offset) / segment_size;
         if slot_count > u64::from(SLOTS_MAX) {
@@ -94,7 +145,7 @@ pub async fn format<D: Device>(
                 what: "a device is too small for 8 segments: use a larger device or smaller segments",
             });
         }
-        let superblock = Superblock {
+        superblocks.push(Superblock {
             store_id,
             device_id: device_ids[i],
             device_index: DeviceIndex(i as u16),
@@ -111,15 +162,9 @@ pub async fn format<D: Device>(
             copies: options.copies,
             tier: options.tiers.get(i).copied().unwrap_or_default(),
             key_check: master.check_value(store_id),
-        };
-        for (offset, sequence) in COPY_OFFSETS.into_iter().zip(1..) {
-            let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
-            block.copy_from_slice(Superblock { sequence, ..superblock.clone() }.encode().as_bytes());
-            device.write(std::rc::Rc::new(block), offset).await.map_err(|f| io_error(i, f))?;
-        }
-        device.flush().await.map_err(|f| io_error(i, f))?;
+        });
     }
-    Ok(store_id)
+    Ok(superblocks)
 }
 
 fn check_options<D: Device>(devices: &[D], options: &FormatOptions) -> Result<()> {
@@ -294,6 +339,11 @@ impl Store {
         is_first
     }
 
+    /// Every commit segment of a shard, those too that were given up.
+    pub(crate) fn all_commit_segments(&self, shard: ShardId) -> Vec<SegmentId> {
+        self.commit_headers.iter().filter(|header| header.stream == shard.0).map(|header| header.id).collect()
+    }
+
     /// The commit segments of a shard, in order.
     pub(crate) fn commit_segments(&self, shard: ShardId) -> Vec<SegmentHeader> {
         let mut headers: Vec<SegmentHeader> = self
@@ -309,10 +359,11 @@ impl Store {
     }
 }
 
-/// One segment per shard and a thirty-second of the store: room for tombstones, and for compaction later.
+/// Room for what gives space back: half of it for tombstones, half for the runs, checkpoints and moves that follow, of every shard at once. A
+/// thirty-second of a large store.
 fn choose_reserve(shapes: &[DeviceShape], copies: usize, shard_count: u16) -> u32 {
     let segments = shapes.iter().map(|shape| shape.slot_count).sum::<u32>() / copies as u32;
-    (u32::from(shard_count) + 1).max(segments / 32).min(segments / 4)
+    (4 * u32::from(shard_count) + 2).max(segments / 32).min(segments / 3)
 }
 
 fn slots_mentioned(headers: &[SegmentHeader], device: usize) -> u32 {

@@ -18,10 +18,12 @@ use crate::device::{AlignedBuffer, Device};
 use crate::error::Result;
 use crate::format::body::{Extent, Piece};
 use crate::format::frame::{disk_len, frame_count, frame_disk_len, frame_payload_len};
+use crate::format::segment::Temperature;
 use crate::ids::{DeviceIndex, ObjectId};
 use crate::limits::{BLOCK_SIZE, FRAME_SIZE, FRAMES_PER_IO, IO_DEPTH, SEAL_SIZE};
+use crate::reader::{FrameRun, read_verbatim};
 use crate::segment::bulk::Reservation;
-use crate::segment::table::SegmentPin;
+use crate::segment::table::{Purpose, SegmentPin};
 
 /// The bytes of an object or part, ready to be committed.
 #[derive(Debug)]
@@ -97,6 +99,8 @@ struct FrameWriter {
     /// Plaintext bytes of the frame after them.
     filled: usize,
     writes: FuturesUnordered<WriteInFlight>,
+    temperature: Temperature,
+    purpose: Purpose,
 }
 
 impl<D: Device> ObjectWriter<D> {
@@ -110,46 +114,37 @@ impl<D: Device> ObjectWriter<D> {
         let target = if is_inline {
             Target::Inline(Vec::with_capacity(len as usize))
         } else {
-            let object = core.new_object_id();
-            let key = core.store.keyring.object_key(
-                sealing.seal_kind,
-                sealing.namespace,
-                sealing.key_version,
-                object,
-            )?;
-            Target::Frames(Box::new(FrameWriter {
-                sealing: sealing.clone(),
-                object,
-                key,
-                frame: 0,
-                extents: Vec::new(),
-                pins: Vec::new(),
-                devices: BTreeSet::new(),
-                reservation: None,
-                reserved_done: 0,
-                unreserved: disk_len(len),
-                buffer: AlignedBuffer::zeroed(0),
-                sealed_len: 0,
-                filled: 0,
-                writes: FuturesUnordered::new(),
-            }))
+            Target::Frames(Box::new(FrameWriter::new(&core, sealing, len)?))
         };
         Ok(ObjectWriter { core, len, taken: 0, target })
     }
 
     /// Takes in bytes. More than the announced length is a mistake of the caller.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.taken += bytes.len() as u64;
-        assert!(self.taken <= self.len, "more bytes than announced: the protocol layer counts them");
-        match &mut self.target {
-            Target::Inline(taken) => taken.extend_from_slice(bytes),
-            Target::Frames(writer) => {
-                while !bytes.is_empty() {
-                    bytes = writer.take(&self.core, self.len, bytes).await?;
-                }
-            }
+        while !bytes.is_empty() {
+            let taken = self.take(bytes).await?;
+            bytes = &bytes[taken..];
         }
         Ok(())
+    }
+
+    /// Takes in the first of those bytes; how many. More than the announced length is a mistake of the caller.
+    ///
+    /// # Errors
+    /// After [`crate::Error::Full`] none of them was taken, and the call may be repeated when there is space again.
+    pub async fn take(&mut self, bytes: &[u8]) -> Result<usize> {
+        let left = self.len - self.taken;
+        assert!(bytes.len() as u64 <= left, "more bytes than announced: the protocol layer counts them");
+        let taken = match &mut self.target {
+            Target::Inline(taken) => {
+                taken.extend_from_slice(bytes);
+                bytes.len()
+            }
+            Target::Frames(_) if bytes.is_empty() => 0,
+            Target::Frames(writer) => bytes.len() - writer.take(&self.core, self.len, bytes).await?.len(),
+        };
+        self.taken += taken as u64;
+        Ok(taken)
     }
 
     /// All bytes are in: makes them durable (those that do not go into the record).
@@ -163,6 +158,30 @@ impl<D: Device> ObjectWriter<D> {
 }
 
 impl FrameWriter {
+    fn new<D: Device>(core: &Rc<Core<D>>, sealing: &Sealing, len: u64) -> Result<Self> {
+        let object = core.new_object_id();
+        let keyring = &core.store.keyring;
+        let key = keyring.object_key(sealing.seal_kind, sealing.namespace, sealing.key_version, object)?;
+        Ok(FrameWriter {
+            sealing: sealing.clone(),
+            object,
+            key,
+            frame: 0,
+            extents: Vec::new(),
+            pins: Vec::new(),
+            devices: BTreeSet::new(),
+            reservation: None,
+            reserved_done: 0,
+            unreserved: disk_len(len),
+            buffer: AlignedBuffer::zeroed(0),
+            sealed_len: 0,
+            filled: 0,
+            writes: FuturesUnordered::new(),
+            temperature: Temperature::Hot,
+            purpose: Purpose::Data,
+        })
+    }
+
     /// Takes what fits into the present frame, and seals and writes what becomes full. Gives back the rest.
     async fn take<'a, D: Device>(
         &mut self,
@@ -202,7 +221,7 @@ impl FrameWriter {
     /// A buffer for the next frames: as long as one device write, or as what is left of the reservation.
     async fn next_buffer<D: Device>(&mut self, core: &Rc<Core<D>>) -> Result<()> {
         if self.reservation.as_ref().is_none_or(|r| r.extent.disk_len() == self.reserved_done) {
-            let reservation = core.reserve_bulk(self.unreserved).await?;
+            let reservation = core.reserve_bulk(self.unreserved, self.temperature, self.purpose).await?;
             self.unreserved -= reservation.extent.disk_len();
             self.extents.push(reservation.extent);
             self.pins.push(reservation.pin.clone());
@@ -256,5 +275,71 @@ impl FrameWriter {
             extents: self.extents,
         };
         Ok(Content::Frames { pieces: vec![piece], pins: self.pins })
+    }
+}
+
+/// A copy of an extent, written and not flushed.
+pub(crate) struct CopiedExtent {
+    /// Where it lies now.
+    pub(crate) extents: Vec<Extent>,
+    /// Keep its segments.
+    pub(crate) pins: Vec<SegmentPin>,
+    /// The devices to flush.
+    pub(crate) devices: BTreeSet<DeviceIndex>,
+}
+
+impl<D: Device> Core<D> {
+    /// Writes bytes as a piece that belongs to the store itself, and makes them durable.
+    pub(crate) async fn write_piece(
+        self: &Rc<Self>,
+        sealing: &Sealing,
+        bytes: &[u8],
+        temperature: Temperature,
+        purpose: Purpose,
+    ) -> Result<(Piece, Vec<SegmentPin>)> {
+        let len = bytes.len() as u64;
+        let mut writer = FrameWriter::new(self, sealing, len)?;
+        (writer.temperature, writer.purpose) = (temperature, purpose);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = writer.take(self, len, rest).await?;
+        }
+        match writer.finish(self, len).await? {
+            Content::Frames { mut pieces, pins } => {
+                Ok((pieces.pop().expect("a frame writer gives one piece"), pins))
+            }
+            Content::Inline(_) => unreachable!("a frame writer writes frames"),
+        }
+    }
+
+    /// Copies the frames of one of a piece's extents as they lie, once they have verified, to where compaction writes.
+    pub(crate) async fn copy_extent(self: &Rc<Self>, piece: &Piece, index: usize) -> Result<CopiedExtent> {
+        let extent = &piece.extents[index];
+        let frames_of = |extent: &Extent| extent.disk_len().div_ceil(FRAME_SIZE as u64);
+        let mut frame: u64 = piece.extents[..index].iter().map(frames_of).sum();
+        let keyring = &self.store.keyring;
+        let key = keyring.object_key(piece.seal_kind, piece.namespace, piece.key_version, piece.object_id)?;
+        let mut copy = CopiedExtent { extents: Vec::new(), pins: Vec::new(), devices: BTreeSet::new() };
+        let mut done = 0;
+        while done < extent.disk_len() {
+            let left = extent.disk_len() - done;
+            let reservation = self.reserve_bulk(left, Temperature::Cold, Purpose::Move).await?;
+            let mut reserved_done = 0;
+            while reserved_done < reservation.extent.disk_len() {
+                let len =
+                    (reservation.extent.disk_len() - reserved_done).min((FRAMES_PER_IO * FRAME_SIZE) as u64);
+                let count = len.div_ceil(FRAME_SIZE as u64);
+                let run = FrameRun::verbatim(piece, frame..frame + count, extent, done, len as usize);
+                let mut buffer = read_verbatim(self, &key, &run).await?;
+                buffer.hold(reservation.pin.clone());
+                let offset = reservation.extent.offset() + reserved_done;
+                self.write_copies(&reservation.places, offset, Rc::new(buffer)).await?;
+                (frame, done, reserved_done) = (frame + count, done + len, reserved_done + len);
+            }
+            copy.devices.extend(reservation.places.iter().map(|place| place.device));
+            copy.extents.push(reservation.extent);
+            copy.pins.push(reservation.pin);
+        }
+        Ok(copy)
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use engine::crypto::ObjectKey;
 use engine::format::catalog::{AccessKey, CatalogChange};
 use engine::format::record::{
-    HEADER_SIZE, RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, payload_checksum,
+    HEADER_SIZE, RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
-use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
+use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
 use engine::ids::*;
-use engine::segment::table::{DeviceShape, Purpose, SegmentTable};
+use engine::segment::table::{DeviceShape, Purpose, SegmentTable, Wanted};
 use engine::{Core, Error, Layout, ObjectWriter, Precondition};
 use futures_util::future::join_all;
 use support::*;
@@ -242,7 +242,8 @@ fn a_store_whose_slots_were_all_used_once_opens_for_writing_without_one_device()
             large.push(format!("l{}", large.len()));
         }
         let mut small = keys.iter();
-        while store.core.store.table.counts().free > 0 {
+        let is_left = |counts: engine::segment::table::TableCounts| counts.free > counts.reserve / 2;
+        while is_left(store.core.store.table.counts()) {
             store.delete(small.next().expect("enough")).await.expect("deleted");
         }
         for result in join_all(large.iter().map(|key| store.delete(key))).await {
@@ -310,7 +311,8 @@ fn an_id_that_only_an_absent_device_knows_is_not_given_again() {
                 store.put(&format!("a{i}"), &data(1, 600_000)).await.expect("stored");
             }
             // A crash while a new segment is begun: its header reached device 0 only.
-            let next = store.core.store.table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+            let next =
+                store.core.store.table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
             let Some(x) = next.places.iter().find(|place| place.device == DeviceIndex(0)).copied() else {
                 continue;
             };
@@ -321,6 +323,7 @@ fn an_id_that_only_an_absent_device_knows_is_not_given_again() {
                 stream: 0,
                 sequence: 9,
                 first_lsn: Lsn(0),
+                temperature: Temperature::Hot,
                 predecessor: Predecessor::Settled,
                 places: next.places.clone(),
             };
@@ -378,7 +381,9 @@ fn who_has_no_key_forges_no_record() {
                 offset: end as u32,
             },
             payload_len: sealed.len(),
-            payload_checksum: payload_checksum(&sealed),
+            payload_checksum: body_checksum(&sealed),
+            order: None,
+            settlement_len: 0,
             seal,
         };
         let at = position(&store, &header) + end;
@@ -403,7 +408,7 @@ fn references_of_a_million_copies_and_more_are_counted() {
         0,
     );
     table.finish_recovery();
-    let segment = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+    let segment = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
     for _ in 0..1 << 20 {
         table.add_live(segment.id, 1 << 30, 10);
     }
@@ -510,6 +515,7 @@ fn a_resumed_segment_is_not_freed_by_one_who_saw_it_dead_before() {
                 stream: 0,
                 sequence: 0,
                 first_lsn: Lsn(0),
+                temperature: Temperature::Hot,
                 predecessor: Predecessor::Settled,
                 places: vec![Place { device: DeviceIndex(0), slot: i }],
             })
@@ -532,7 +538,7 @@ fn a_resumed_segment_is_not_freed_by_one_who_saw_it_dead_before() {
         start.wait();
         let mut committed = Vec::new();
         for _ in 0..segments {
-            let Ok(taken) = table.allocate(SegmentKind::Bulk, Purpose::Data) else { break };
+            let Ok(taken) = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)) else { break };
             let pin = table.pin(taken.id).expect("open");
             table.add_live(taken.id, 4096, 3);
             table.seal(taken.id);
@@ -574,6 +580,7 @@ fn a_header_that_names_a_device_that_does_not_exist_is_passed_over() {
             stream: 0,
             sequence: 9,
             first_lsn: Lsn(0),
+            temperature: Temperature::Hot,
             predecessor: Predecessor::Settled,
             places: vec![
                 Place { device: DeviceIndex(0), slot: 40 },
@@ -597,6 +604,7 @@ fn a_dead_resumable_segment_does_not_hide_the_others() {
             stream: 0,
             sequence: 0,
             first_lsn: Lsn(0),
+            temperature: Temperature::Hot,
             predecessor: Predecessor::Settled,
             places: vec![Place { device: DeviceIndex(0), slot: i }],
         })
@@ -611,8 +619,12 @@ fn a_dead_resumable_segment_does_not_hide_the_others() {
     headers.iter().for_each(|header| table.add_live(header.id, 4096, 2));
     table.finish_recovery();
     table.sub_live(headers[2].id, 4096);
-    let taken = table.allocate(SegmentKind::Bulk, Purpose::Data);
+    let taken = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data));
     assert!(taken.is_ok(), "two segments have room: {taken:?}");
+}
+
+fn wanted(kind: SegmentKind, purpose: Purpose) -> Wanted {
+    Wanted { kind, temperature: Temperature::Hot, stream: 0, purpose }
 }
 
 fn home_places(store: &TestStore) -> Vec<Place> {

@@ -6,16 +6,24 @@ use std::path::PathBuf;
 
 use engine::crypto::{FramePosition, Keyring, MasterKey, ObjectKey, Random};
 use engine::format::body::{
-    Checksum, ETag, Extent, PartBody, PartSummary, Piece, TombstoneBody, UploadBody, UploadEndBody,
-    VersionBody, VersionMeta,
+    Checksum, ETag, Extent, Numbering, PartBody, PartSummary, Piece, TombstoneBody, UploadBody,
+    UploadEndBody, VersionBody, VersionMeta,
 };
 use engine::format::catalog::{AccessKey, Bucket, CatalogChange, Namespace, User, WrappedKey};
-use engine::format::record::{
-    RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, payload_checksum,
+use engine::format::checkpoint::{BucketImage, CheckpointBody, Image, LivenessImage, Pointer, UploadImage};
+use engine::format::directory::{
+    Entry, EntryExtents, EntryKind, Listed, extent_key, parse_extent_key, parse_version_key, version_key,
 };
-use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
+use engine::format::record::{
+    RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
+};
+use engine::format::run::{Block, BlockBuilder, BlockKind, RunDescriptor, encode_pairs};
+use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
+use engine::format::settlement::{RecordPlace, Rehashed, Released, Settlement, UsageChange};
 use engine::format::superblock::{Superblock, Tier, Verdict};
+use engine::format::upkeep::{CursorBody, ReapBody, Scope};
 use engine::ids::*;
+use engine::limits::RUN_BLOCK_PAYLOAD;
 use zerocopy::IntoBytes;
 
 fn matches_image(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -92,7 +100,7 @@ fn meta(size: u64) -> VersionMeta {
         modified: UnixMillis(1_700_000_000_123),
         owner: UserId(1),
         class: 0,
-        version_id: 0,
+        numbering: Numbering::Numbered,
         upload_id: UploadId([7; 16]),
         checksum: checksum(),
         pairs: vec![(b"content-type".to_vec(), b"text/plain".to_vec())],
@@ -120,6 +128,7 @@ fn a_segment_header_is_what_it_was() {
         stream: 3,
         sequence: 11,
         first_lsn: Lsn(1234),
+        temperature: Temperature::Cold,
         predecessor: Predecessor::Settled,
         places: vec![Place { device: DeviceIndex(0), slot: 4 }, Place { device: DeviceIndex(1), slot: 5 }],
     };
@@ -140,12 +149,14 @@ fn a_record_header_is_what_it_was() {
             offset: 8192,
         },
         payload_len: 5,
-        payload_checksum: payload_checksum(b"hello"),
+        payload_checksum: body_checksum(b"hello+"),
+        order: Some(Lsn(77)),
+        settlement_len: 1,
         seal: [0xaa; 16],
     };
     let image = matches_image("record_header", header.encode().as_bytes());
     assert_eq!(RecordHeader::decode(&image), Some(header));
-    assert!(header.matches_payload(b"hello") && !header.matches_payload(b"hellp"));
+    assert!(header.matches_body(b"hello+") && !header.matches_body(b"hellp+"));
     for at in 0..image.len() {
         let mut damaged = image.clone();
         damaged[at] ^= 1;
@@ -168,20 +179,15 @@ fn record_bodies_are_what_they_were() {
     let body = VersionBody::decode(&image).expect("decodes");
     assert_eq!((body.meta, body.pieces), (meta(70_000), pieces()));
 
-    let tombstone = TombstoneBody { key: b"a/key".to_vec(), modified: UnixMillis(12) };
+    let tombstone = TombstoneBody {
+        key: b"a/key".to_vec(),
+        version: VersionId::Number(Lsn(40)),
+        modified: UnixMillis(12),
+    };
     let image = matches_image("tombstone", &tombstone.encode());
     assert_eq!(TombstoneBody::decode(&image), Ok(tombstone));
 
-    let upload = UploadBody {
-        upload_id: UploadId([7; 16]),
-        key: b"a/key".to_vec(),
-        initiated: UnixMillis(12),
-        owner: UserId(1),
-        class: 0,
-        checksum_algorithm: 1,
-        checksum_kind: 2,
-        pairs: meta(0).pairs,
-    };
+    let upload = upload();
     let image = matches_image("upload", &upload.encode());
     assert_eq!(UploadBody::decode(&image), Ok(upload));
 
@@ -247,6 +253,210 @@ fn catalog_changes_are_what_they_were() {
         let image = matches_image(name, &change.encode());
         assert_eq!(CatalogChange::decode(&image), Ok(change));
     }
+}
+
+#[test]
+fn the_blocks_of_a_run_are_what_they_were() {
+    let mut builder = BlockBuilder::new(BlockKind::Entries);
+    for i in 0..40u8 {
+        let value = [i; 100];
+        let value = (i % 5 != 0).then_some(&value[..i.into()]);
+        assert!(builder.add(format!("photos/{i:03}").as_bytes(), value));
+    }
+    let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
+    builder.finish(&mut payload);
+    let image = matches_image("run_entries", &payload);
+    let block = Block::decode(&image).expect("a block");
+    assert_eq!((block.kind(), block.count()), (BlockKind::Entries, 40));
+
+    let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
+    encode_pairs(BlockKind::Removed, &[(1, 2), (3, 4)], &mut payload);
+    let image = matches_image("run_pairs", &payload);
+    let block = Block::decode(&image).expect("a block");
+    assert_eq!((block.kind(), block.pairs()[1].location.get()), (BlockKind::Removed, 4));
+}
+
+#[test]
+fn a_run_descriptor_is_what_it_was() {
+    let descriptor = RunDescriptor {
+        id: 12,
+        object_id: ObjectId([4; 16]),
+        key_version: KeyVersion(0),
+        seal_kind: SealKind::Aes256Gcm,
+        entry_count: 1000,
+        removal_count: 10,
+        added_count: 1023,
+        removed_count: 1,
+        entry_blocks: 10,
+        fence_blocks: 1,
+        extents: vec![
+            Extent { segment: SegmentId::new(5, SegmentIndex(6)), block: 1, block_count: 40 },
+            Extent { segment: SegmentId::new(7, SegmentIndex(8)), block: 9, block_count: 16 },
+        ],
+    };
+    let mut encoded = Vec::new();
+    descriptor.encode(&mut encoded);
+    let image = matches_image("run_descriptor", &encoded);
+    assert_eq!(RunDescriptor::decode(&image), Ok((descriptor, &[][..])));
+    for len in 0..image.len() {
+        assert!(RunDescriptor::decode(&image[..len]).is_err(), "{len}");
+    }
+}
+
+fn place(offset: u32) -> RecordPlace {
+    RecordPlace { segment: SegmentId::new(5, SegmentIndex(6)), offset, len: 512 }
+}
+
+fn upload() -> UploadBody {
+    UploadBody {
+        upload_id: UploadId([7; 16]),
+        key: b"a/key".to_vec(),
+        initiated: UnixMillis(12),
+        owner: UserId(1),
+        class: 0,
+        checksum_algorithm: 1,
+        checksum_kind: 2,
+        pairs: meta(0).pairs,
+    }
+}
+
+#[test]
+fn a_checkpoint_is_what_it_was() {
+    let pointer = Pointer { shard: ShardId(3), lsn: Lsn(500), place: place(8192) };
+    let image = matches_image("checkpoint_pointer", pointer.encode(StoreId([1; 16])).as_bytes());
+    assert_eq!(Pointer::decode(&image, StoreId([1; 16]), ShardId(3)), Some(pointer));
+    assert_eq!(Pointer::decode(&image, StoreId([2; 16]), ShardId(3)), None, "of another store");
+    assert_eq!(Pointer::decode(&image, StoreId([1; 16]), ShardId(2)), None, "of another shard");
+    for at in [0usize, 4, 24, 40, 2000, 4095] {
+        let mut damaged = image.clone();
+        damaged[at] ^= 1;
+        assert_eq!(Pointer::decode(&damaged, StoreId([1; 16]), ShardId(3)), None, "byte {at}");
+    }
+
+    let record = CheckpointBody {
+        next_lsn: Lsn(499),
+        session: 0x1122_3344,
+        next_sequence: 12,
+        strands: [Some((SegmentId::new(5, SegmentIndex(6)), 16_384)), None],
+        body: pieces().remove(0),
+    };
+    let image = matches_image("checkpoint_record", &record.encode());
+    assert_eq!(CheckpointBody::decode(&image), Ok(record));
+
+    let part = PartBody {
+        upload_id: UploadId([7; 16]),
+        key: b"a/key".to_vec(),
+        summary: part(),
+        modified: UnixMillis(13),
+        pieces: pieces(),
+    };
+    let body = Image {
+        catalog: vec![CatalogChange::RemoveBucket(BucketId(6))],
+        last_bucket: BucketId(9),
+        runs: vec![b"a run".to_vec(), b"an older run".to_vec()],
+        buckets: vec![BucketImage {
+            bucket: BucketId(7),
+            objects: 1,
+            versions: 2,
+            numbered: 3,
+            bytes: 4,
+            floor: Lsn(5),
+        }],
+        liveness: vec![LivenessImage {
+            segment: SegmentId::new(5, SegmentIndex(6)),
+            live: 70_000,
+            end_block: 19,
+        }],
+        uploads: vec![UploadImage {
+            bucket: BucketId(7),
+            place: place(12_288),
+            order: Lsn(400),
+            body: upload(),
+            parts: vec![(place(16_384), Lsn(401), part)],
+        }],
+        cursors: vec![("replication".into(), Lsn(450))],
+    };
+    let image = matches_image("checkpoint_body", &body.encode());
+    assert_eq!(Image::decode(&image), Ok(body));
+    for len in 0..image.len() {
+        assert!(Image::decode(&image[..len]).is_err(), "{len}");
+    }
+}
+
+#[test]
+fn a_settlement_is_what_it_was() {
+    let settlement = Settlement {
+        own_hash: 0x1111_2222_3333_4444,
+        usage: UsageChange { objects: -1, versions: 1, numbered: 2, bytes: -70_000 },
+        released: vec![Released {
+            hash: 5,
+            slot: 6,
+            place: place(4096),
+            extents: pieces().remove(0).extents,
+        }],
+        rehashed: vec![Rehashed { from: 7, to: 8, place: place(4608) }],
+    };
+    let image = matches_image("settlement", &settlement.encode());
+    assert_eq!(Settlement::decode(&image), Ok(settlement));
+    for len in 0..image.len() {
+        assert!(Settlement::decode(&image[..len]).is_err(), "{len}");
+    }
+}
+
+#[test]
+fn what_keeps_a_shard_in_order_is_what_it_was() {
+    for (name, scope) in [("range_tombstone", Scope::Versions), ("range_tombstone_bucket", Scope::Bucket)] {
+        let image = matches_image(name, &scope.encode());
+        assert_eq!(Scope::decode(&image), Ok(scope));
+    }
+    let reap =
+        ReapBody { floor: Lsn(300), keys: vec![b"a/key".to_vec(), b"another".to_vec()], is_last: true };
+    let image = matches_image("reap", &reap.encode());
+    assert_eq!(ReapBody::decode(&image), Ok(reap));
+    let cursor = CursorBody { name: "replication".into(), lsn: Some(Lsn(450)) };
+    let image = matches_image("cursor", &cursor.encode());
+    assert_eq!(CursorBody::decode(&image), Ok(cursor));
+}
+
+#[test]
+fn a_delete_marker_is_what_it_was() {
+    let marker = VersionMeta { parts: Vec::new(), pairs: Vec::new(), ..meta(0) };
+    let image = matches_image("delete_marker", &VersionBody::encode(b"a/key", &marker, &[], b""));
+    let body = VersionBody::decode(&image).expect("decodes");
+    assert_eq!((body.key.as_slice(), body.meta, body.inline.len()), (&b"a/key"[..], marker, 0));
+}
+
+#[test]
+fn the_directory_is_what_it_was() {
+    let entry = |extents: Vec<Extent>| Entry {
+        listed: Listed {
+            size: 70_000,
+            etag: ETag { md5: [6; 16], parts: 1 },
+            modified: UnixMillis(1_700_000_000_123),
+            owner: UserId(1),
+            class: 0,
+            checksum: (1, 2),
+        },
+        kind: EntryKind::Object,
+        numbering: Numbering::Numbered,
+        order: Lsn(99),
+        place: place(8192),
+        extents: EntryExtents::Here(extents.into()),
+    };
+    let extents = pieces().remove(0).extents;
+    let image = matches_image("directory_entry", &entry(extents.clone()).encode());
+    assert_eq!(Entry::decode(&image), Ok(entry(extents.clone())));
+    let image = matches_image("directory_entry_spilled", &entry(extents.repeat(5)).encode());
+    let spilled = Entry { extents: EntryExtents::InRecord, ..entry(Vec::new()) };
+    assert_eq!(Entry::decode(&image), Ok(spilled));
+
+    let slot = entry(Vec::new()).slot();
+    let image = matches_image("directory_version_key", &version_key(BucketId(7), b"a\0key", slot));
+    assert_eq!(parse_version_key(&image), Some((BucketId(7), b"a\0key".to_vec(), slot)));
+    let key = extent_key(&extents[0], BucketId(7), b"a\0key", slot);
+    let image = matches_image("directory_extent_key", &key);
+    let owner = (BucketId(7), b"a\0key".to_vec(), slot);
+    assert_eq!(parse_extent_key(&image), Some((extents[0].segment, extents[0].block, owner)));
 }
 
 struct Ones;

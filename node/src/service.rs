@@ -18,7 +18,7 @@ use crate::cores::{CoreContext, OpenError, Service};
 use crate::mesh::{CoreId, MeshHandle};
 use crate::metrics::{CoreMetrics, Family, Kind, Sample};
 use crate::s3;
-use crate::storage::{CoreStorage, EngineCore, EngineShard, Storage};
+use crate::storage::{CoreStorage, EngineCore, EngineShard, Space, Storage};
 use crate::stream::Stream;
 
 /// Bodies up to this length have a budget of their own.
@@ -128,6 +128,11 @@ impl S3Service {
         &self.storage.core
     }
 
+    /// What writers wait for when the store is full.
+    pub fn space(&self) -> &Arc<Space> {
+        &self.storage.space
+    }
+
     /// This core's snapshot of the catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()
@@ -215,8 +220,7 @@ impl Service for S3Service {
             |family, value: u64| Sample { family, labels: vec![("core", core.clone())], value: value as f64 };
         let counters = counter_families().iter().zip(self.storage.core.counters.values());
         let mut samples: Vec<Sample> = counters.map(|(family, value)| of_core(family, value)).collect();
-        let versions = self.storage.shards.iter().flatten().map(|shard| shard.version_count() as u64).sum();
-        samples.push(of_core(&VERSIONS, versions));
+        samples.extend(self.storage.shards.iter().flatten().flat_map(|shard| shard_samples(shard)));
         samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken() + self.small_budget.taken()));
         if self.here.index() == 0 {
             samples.extend(self.segment_samples());
@@ -247,6 +251,22 @@ impl S3Service {
     }
 }
 
+fn shard_samples(shard: &EngineShard) -> [Sample; 5] {
+    let footprint = shard.footprint();
+    let sample = |family, value: usize| Sample {
+        family,
+        labels: vec![("shard", shard.id().to_string())],
+        value: value as f64,
+    };
+    [
+        sample(&VERSIONS, footprint.versions),
+        sample(&INDEX_BYTES, footprint.index_bytes),
+        sample(&MEMTABLE_BYTES, footprint.memtable_bytes),
+        sample(&RUNS, footprint.run_count),
+        sample(&LOG_SEGMENTS, footprint.log_segments),
+    ]
+}
+
 /// The engine's counters as metric families, made once.
 fn counter_families() -> &'static [Family] {
     static FAMILIES: OnceLock<Vec<Family>> = OnceLock::new();
@@ -260,6 +280,20 @@ fn counter_families() -> &'static [Family] {
 
 static VERSIONS: Family =
     Family { name: "basalt_versions", help: "Object versions in the index.", kind: Kind::Gauge };
+static INDEX_BYTES: Family =
+    Family { name: "basalt_index_bytes", help: "Memory of the hash index.", kind: Kind::Gauge };
+static MEMTABLE_BYTES: Family = Family {
+    name: "basalt_memtable_bytes",
+    help: "Memory of what the next checkpoint writes to the directory, about.",
+    kind: Kind::Gauge,
+};
+static RUNS: Family =
+    Family { name: "basalt_directory_runs", help: "Sorted runs of the directory.", kind: Kind::Gauge };
+static LOG_SEGMENTS: Family = Family {
+    name: "basalt_log_segments",
+    help: "Segments of the log that a start would read.",
+    kind: Kind::Gauge,
+};
 static BYTES_IN_FLIGHT: Family = Family {
     name: "basalt_bytes_in_flight",
     help: "Bytes of request and response bodies that the core holds.",

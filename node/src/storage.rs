@@ -3,11 +3,13 @@
 //! ```text
 //!  main thread   Storage::prepare: create device files, format a new store, lock the devices
 //!  core 0        read superblocks and segment headers, recover shard 0 (the catalog), first namespace and access key
-//!  every core    recover its other shards; the last one to finish lets space be freed
+//!  every core    recover its other shards; the last one to finish lets space be freed, and the work in the background begin
 //! ```
 //! Shard `s` is served by core `s modulo cores`, so that a store opens with fewer or more cores than it was formatted with.
 
+mod background;
 mod devices;
+mod space;
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -22,15 +24,18 @@ use engine::device::{DeviceFile, UringDevice};
 use engine::format::catalog::{AccessKey, CatalogChange, User};
 use engine::format::record::SealKind;
 use engine::ids::{NamespaceId, ShardId, UserId};
-use engine::{Catalog, Progress, Store};
+use engine::{Catalog, Progress, Stage, Store};
 use futures_channel::oneshot;
 use futures_util::FutureExt;
-use futures_util::future::Shared;
+use futures_util::future::{Shared, join_all};
 
+use self::background::Background;
 use crate::boot::{Boot, Credentials};
 use crate::config::Config;
 use crate::cores::OpenError;
 use crate::mesh::CoreId;
+
+pub use space::{Patience, Space};
 
 /// The engine's part of a core, on the io_uring device.
 pub type EngineCore = engine::Core<UringDevice>;
@@ -53,6 +58,8 @@ pub struct Storage {
     opened: Shared<oneshot::Receiver<Opened>>,
     tell_opened: Mutex<Option<oneshot::Sender<Opened>>>,
     cores_left: AtomicUsize,
+    recovered: Shared<oneshot::Receiver<()>>,
+    tell_recovered: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// What core 0 tells the others.
@@ -60,6 +67,7 @@ pub struct Storage {
 struct Opened {
     store: Arc<Store>,
     catalog: Arc<Catalog>,
+    space: Arc<Space>,
 }
 
 /// The engine as one core has it.
@@ -70,8 +78,11 @@ pub struct CoreStorage {
     pub shards: Vec<Option<Rc<EngineShard>>>,
     /// The catalog when the store was opened.
     pub catalog: Arc<Catalog>,
+    /// What writers wait for when the store is full.
+    pub space: Arc<Space>,
     /// What runs the shards: ends when they are stopped.
-    pub loops: RefCell<Vec<compio::runtime::JoinHandle<()>>>,
+    loops: RefCell<Vec<compio::runtime::JoinHandle<()>>>,
+    background: RefCell<Vec<Background>>,
 }
 
 /// Why there is no store to serve from; the text says what to do.
@@ -184,6 +195,7 @@ impl Storage {
     pub fn prepare(config: &Config, boot: &Boot, core_count: usize) -> Result<Arc<Self>, StorageError> {
         let devices = devices::open(config, boot, core_count)?;
         let (tell_opened, opened) = oneshot::channel();
+        let (tell_recovered, recovered) = oneshot::channel();
         Ok(Arc::new(Storage {
             devices,
             core_count,
@@ -192,6 +204,8 @@ impl Storage {
             opened: opened.shared(),
             tell_opened: Mutex::new(Some(tell_opened)),
             cores_left: AtomicUsize::new(core_count),
+            recovered: recovered.shared(),
+            tell_recovered: Mutex::new(Some(tell_recovered)),
         }))
     }
 
@@ -206,13 +220,18 @@ impl Storage {
         } else {
             let opened = self.opened.clone().await.map_err(|_| StorageError::OtherCore)?;
             let core = EngineCore::new(opened.store, core.index() as u16, handles, Box::new(SystemRandom));
-            CoreStorage::new(core, opened.catalog)
+            CoreStorage::new(core, opened.catalog, opened.space)
         };
         let storage = self.open_other_shards(storage).await?;
         storage.shards.iter().flatten().for_each(|shard| shard.retain_buckets(&storage.catalog));
         if self.cores_left.fetch_sub(1, Ordering::SeqCst) == 1 {
             storage.core.store.table.finish_recovery();
+            if let Some(tell) = self.tell_recovered.lock().expect("no holder panics").take() {
+                // Those who listen may have failed to open and gone.
+                let _ = tell.send(());
+            }
         }
+        storage.start_background(&self.recovered);
         Ok(storage)
     }
 
@@ -239,11 +258,12 @@ impl Storage {
             tracing::warn!(%device, "a device of the store is missing: what has another copy is readable, nothing is written");
         }
         let core = EngineCore::new(store.clone(), 0, handles, Box::new(SystemRandom));
-        let mut storage = CoreStorage::new(core, Arc::default());
+        let space = Space::new(store.shard_count.into());
+        let mut storage = CoreStorage::new(core, Arc::default(), space.clone());
         storage.open_shard(ShardId(0)).await?;
         let shard = storage.shards[0].clone().ok_or(StorageError::OtherCore)?;
         storage.catalog = self.ensure_first_user(&shard).await?;
-        let opened = Opened { store, catalog: storage.catalog.clone() };
+        let opened = Opened { store, catalog: storage.catalog.clone(), space };
         if let Some(tell) = self.tell_opened.lock().expect("no holder panics").take() {
             // Nobody listens when there is one core.
             let _ = tell.send(opened);
@@ -300,9 +320,21 @@ impl Storage {
 }
 
 impl CoreStorage {
-    fn new(core: Rc<EngineCore>, catalog: Arc<Catalog>) -> Self {
+    fn new(core: Rc<EngineCore>, catalog: Arc<Catalog>, space: Arc<Space>) -> Self {
         let shards = (0..core.store.shard_count).map(|_| None).collect();
-        CoreStorage { core, shards, catalog, loops: RefCell::default() }
+        CoreStorage {
+            core,
+            shards,
+            catalog,
+            space,
+            loops: RefCell::default(),
+            background: RefCell::default(),
+        }
+    }
+
+    fn start_background(&self, recovered: &Shared<oneshot::Receiver<()>>) {
+        let start = |shard| Background::start(&self.core, shard, &self.space, recovered.clone());
+        self.background.borrow_mut().extend(self.shards.iter().flatten().map(start));
     }
 
     async fn open_shard(&mut self, id: ShardId) -> Result<(), StorageError> {
@@ -310,8 +342,7 @@ impl CoreStorage {
         let progress = |progress: Progress| {
             if told.elapsed().as_secs() >= 2 {
                 told = std::time::Instant::now();
-                let Progress { segments_done, segments, records } = progress;
-                tracing::info!(shard = %id, segments_done, segments, records, "replaying the log");
+                tell_progress(id, progress);
             }
         };
         let shard = engine::open_shard(self.core.clone(), id, progress)
@@ -322,13 +353,25 @@ impl CoreStorage {
         Ok(())
     }
 
-    /// Stops the shards when everything queued is durable.
+    /// Ends the work in the background with a last checkpoint, and stops the shards when everything queued is durable.
     pub async fn close(&self) {
+        let background: Vec<Background> = self.background.borrow_mut().drain(..).collect();
+        join_all(background.into_iter().map(Background::end)).await;
         self.shards.iter().flatten().for_each(|shard| shard.stop());
         let loops: Vec<_> = self.loops.borrow_mut().drain(..).collect();
         for running in loops {
             // A shard whose loop panicked has taken the process with it.
             let _ = running.await;
         }
+    }
+}
+
+fn tell_progress(shard: ShardId, progress: Progress) {
+    let Progress { stage, segments_done, segments, records } = progress;
+    match stage {
+        Stage::Search => {
+            tracing::info!(%shard, segments_done, segments, "searching the log for a checkpoint");
+        }
+        Stage::Replay => tracing::info!(%shard, segments_done, segments, records, "replaying the log"),
     }
 }

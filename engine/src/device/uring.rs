@@ -52,6 +52,13 @@ impl std::error::Error for OpenError {
     }
 }
 
+/// What a device is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
 /// An open, locked device that cores can attach to.
 #[derive(Debug)]
 pub struct DeviceFile {
@@ -63,17 +70,26 @@ pub struct DeviceFile {
 impl DeviceFile {
     /// Opens an existing device and locks it for this process.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_for(path, Access::Write, LOCK_WAIT)
+    }
+
+    /// The same for reading alone: nothing can be written to it. A lock that somebody else has is not waited for.
+    pub fn open_read_only(path: &Path) -> Result<Self, OpenError> {
+        Self::open_for(path, Access::Read, Duration::ZERO)
+    }
+
+    fn open_for(path: &Path, access: Access, lock_wait: Duration) -> Result<Self, OpenError> {
         let fail = |step| move |source| OpenError { path: path.to_owned(), step, source };
         let is_block = std::fs::metadata(path).map_err(fail("find it"))?.file_type().is_block_device();
         // O_EXCL on a block device: refused while it is mounted or part of something else.
         let exclusive = if is_block { OFlags::EXCL } else { OFlags::empty() };
         let file = File::options()
             .read(true)
-            .write(true)
+            .write(access == Access::Write)
             .custom_flags((OFlags::DIRECT | exclusive).bits() as i32)
             .open(path)
             .map_err(fail("open it for direct I/O (is it in use, or on a file system without O_DIRECT?)"))?;
-        lock(&file).map_err(fail("lock it: another process has it open"))?;
+        lock(&file, lock_wait).map_err(fail("lock it: another process has it open"))?;
         let len = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(fail("find its size"))?;
         let capacity = len - len % BLOCK_SIZE as u64;
         Ok(DeviceFile { file, path: path.to_owned(), capacity })
@@ -119,13 +135,13 @@ impl DeviceFile {
     }
 }
 
-fn lock(file: &File) -> io::Result<()> {
+fn lock(file: &File, wait: Duration) -> io::Result<()> {
     let step = Duration::from_millis(20);
     let mut waited = Duration::ZERO;
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if waited < LOCK_WAIT => {
+            Err(rustix::io::Errno::WOULDBLOCK) if waited < wait => {
                 std::thread::sleep(step);
                 waited += step;
             }

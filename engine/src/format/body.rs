@@ -12,8 +12,35 @@ use super::Malformed;
 use super::cursor::Cursor;
 use super::frame::disk_len;
 use super::record::SealKind;
-use crate::ids::{KeyVersion, NamespaceId, ObjectId, SegmentId, UnixMillis, UploadId, UserId};
+use crate::ids::{KeyVersion, NamespaceId, ObjectId, SegmentId, UnixMillis, UploadId, UserId, VersionId};
 use crate::limits::BLOCK_SIZE;
+
+/// Whether a version is S3's `null` version, of which a key has one at most, or has an id of its own: the LSN that it was first committed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbering {
+    /// The `null` version.
+    #[default]
+    Null,
+    /// A version with an id.
+    Numbered,
+}
+
+impl Numbering {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Numbering::Null => 0,
+            Numbering::Numbered => 1,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Result<Self, Malformed> {
+        match code {
+            0 => Ok(Numbering::Null),
+            1 => Ok(Numbering::Numbered),
+            _ => Err(Malformed("numbering")),
+        }
+    }
+}
 
 /// The MD5 that S3 shows as ETag, and of how many parts it is the digest (0: not a multipart object).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,8 +133,8 @@ pub struct VersionMeta {
     pub owner: UserId,
     /// Storage class, by the protocol's code.
     pub class: u8,
-    /// Its version id; 0 is S3's `null` version.
-    pub version_id: u64,
+    /// Whether it has a version id of its own.
+    pub numbering: Numbering,
     /// The upload that it came from, for idempotent completion.
     pub upload_id: UploadId,
     /// Its checksum.
@@ -139,8 +166,6 @@ pub struct VersionLayout {
     pub size: U64,
     /// Unix milliseconds.
     pub modified_ms: U64,
-    /// 0 is `null`.
-    pub version_id: U64,
     /// The owner.
     pub owner: U64,
     /// The upload it came from, or zeroes.
@@ -151,8 +176,8 @@ pub struct VersionLayout {
     pub etag_parts: U32,
     /// Storage class.
     pub class: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// 0 the `null` version, 1 one whose id is the LSN that it was first committed with.
+    pub numbering: u8,
     /// Bytes of the key.
     pub key_len: U16,
     /// The checksum.
@@ -167,7 +192,7 @@ pub struct VersionLayout {
     pub inline_len: U32,
 }
 
-const _: () = assert!(size_of::<VersionLayout>() == 124);
+const _: () = assert!(size_of::<VersionLayout>() == 116);
 
 /// A checksum.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -255,12 +280,12 @@ pub struct ExtentLayout {
 
 const _: () = assert!(size_of::<ExtentLayout>() == 16);
 
-/// The payload of a tombstone: the key and nothing else.
+/// The payload of a tombstone: the key, and which of its versions is gone.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct TombstoneLayout {
-    /// 0 is `null`.
-    pub version_id: U64,
+    /// The version's id; 0 is the `null` version.
+    pub version: U64,
     /// Unix milliseconds.
     pub modified_ms: U64,
     /// Bytes of the key.
@@ -276,6 +301,8 @@ const _: () = assert!(size_of::<TombstoneLayout>() == 24);
 pub struct TombstoneBody {
     /// The key.
     pub key: Vec<u8>,
+    /// The version that is gone.
+    pub version: VersionId,
     /// When it was deleted.
     pub modified: UnixMillis,
 }
@@ -391,13 +418,12 @@ impl VersionBody {
         let fixed = VersionLayout {
             size: U64::new(meta.size),
             modified_ms: U64::new(meta.modified.0),
-            version_id: U64::new(meta.version_id),
             owner: U64::new(meta.owner.0),
             upload_id: meta.upload_id.0,
             etag_md5: meta.etag.md5,
             etag_parts: U32::new(meta.etag.parts),
             class: meta.class,
-            reserved: 0,
+            numbering: meta.numbering.code(),
             key_len: U16::new(key.len() as u16),
             checksum: ChecksumLayout::from(&meta.checksum),
             pair_count: U32::new(meta.pairs.len() as u32),
@@ -444,7 +470,7 @@ impl VersionBody {
                 modified: UnixMillis(fixed.modified_ms.get()),
                 owner: UserId(fixed.owner.get()),
                 class: fixed.class,
-                version_id: fixed.version_id.get(),
+                numbering: Numbering::from_code(fixed.numbering)?,
                 upload_id: UploadId(fixed.upload_id),
                 checksum: Checksum::try_from(&fixed.checksum)?,
                 pairs,
@@ -460,7 +486,7 @@ impl TombstoneBody {
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         let fixed = TombstoneLayout {
-            version_id: U64::ZERO,
+            version: U64::new(self.version.number()),
             modified_ms: U64::new(self.modified.0),
             key_len: U16::new(self.key.len() as u16),
             reserved: [0; 6],
@@ -474,7 +500,11 @@ impl TombstoneBody {
         let fixed: &TombstoneLayout = cursor.fixed("tombstone")?;
         let key = cursor.bytes(fixed.key_len.get().into(), "key")?.to_vec();
         cursor.end("tombstone: bytes left over")?;
-        Ok(TombstoneBody { key, modified: UnixMillis(fixed.modified_ms.get()) })
+        Ok(TombstoneBody {
+            key,
+            version: VersionId::from_number(fixed.version.get()),
+            modified: UnixMillis(fixed.modified_ms.get()),
+        })
     }
 }
 
@@ -575,6 +605,26 @@ impl UploadEndBody {
     }
 }
 
+impl From<&Extent> for ExtentLayout {
+    fn from(extent: &Extent) -> Self {
+        ExtentLayout {
+            segment_id: U64::new(extent.segment.0),
+            block: U32::new(extent.block),
+            block_count: U32::new(extent.block_count),
+        }
+    }
+}
+
+impl From<&ExtentLayout> for Extent {
+    fn from(layout: &ExtentLayout) -> Self {
+        Extent {
+            segment: SegmentId(layout.segment_id.get()),
+            block: layout.block.get(),
+            block_count: layout.block_count.get(),
+        }
+    }
+}
+
 impl From<&Checksum> for ChecksumLayout {
     fn from(checksum: &Checksum) -> Self {
         ChecksumLayout {
@@ -654,7 +704,7 @@ fn decode_pairs(cursor: &mut Cursor<'_>, count: u32) -> Result<Pairs, Malformed>
     Ok(pairs)
 }
 
-fn encode_pieces(pieces: &[Piece], out: &mut Vec<u8>) {
+pub(super) fn encode_pieces(pieces: &[Piece], out: &mut Vec<u8>) {
     for piece in pieces {
         let head = PieceLayout {
             object_id: piece.object_id.0,
@@ -667,28 +717,19 @@ fn encode_pieces(pieces: &[Piece], out: &mut Vec<u8>) {
         };
         out.extend_from_slice(head.as_bytes());
         for extent in &piece.extents {
-            let layout = ExtentLayout {
-                segment_id: U64::new(extent.segment.0),
-                block: U32::new(extent.block),
-                block_count: U32::new(extent.block_count),
-            };
-            out.extend_from_slice(layout.as_bytes());
+            out.extend_from_slice(ExtentLayout::from(extent).as_bytes());
         }
     }
 }
 
-fn decode_pieces(cursor: &mut Cursor<'_>, count: u32) -> Result<Vec<Piece>, Malformed> {
+pub(super) fn decode_pieces(cursor: &mut Cursor<'_>, count: u32) -> Result<Vec<Piece>, Malformed> {
     let mut pieces = Vec::new();
     for _ in 0..count {
         let head: &PieceLayout = cursor.fixed("piece")?;
         let extents: Vec<Extent> = cursor
             .slice::<ExtentLayout>(head.extent_count.get() as usize, "extents")?
             .iter()
-            .map(|extent| Extent {
-                segment: SegmentId(extent.segment_id.get()),
-                block: extent.block.get(),
-                block_count: extent.block_count.get(),
-            })
+            .map(Extent::from)
             .collect();
         let len = head.len.get();
         if len > 1 << 50 || extents.iter().map(Extent::disk_len).sum::<u64>() != disk_len(len) {

@@ -4,7 +4,12 @@
 //! - [`segment`]: the header block of a segment slot.
 //! - [`record`]: the header of a log record.
 //! - [`body`]: what the payload of each kind of record holds, once unsealed.
+//! - [`settlement`]: what a record does to places, hashes and usage, behind its payload.
 //! - [`catalog`]: the payload of a catalog change.
+//! - [`directory`]: keys and values of the key directory.
+//! - [`checkpoint`]: pointer, record and body of a checkpoint.
+//! - [`upkeep`]: range tombstones, reaps and cursors of log consumers.
+//! - [`run`]: sorted runs of the key directory, block by block, and what describes one.
 //! - [`frame`]: where the frames of an object lie, and how long they are.
 //!
 //! All integers are little-endian. Fixed parts are `zerocopy` types with asserted sizes; variable parts follow them with their
@@ -12,17 +17,22 @@
 
 pub mod body;
 pub mod catalog;
+pub mod checkpoint;
+pub mod directory;
 pub mod frame;
 pub mod record;
+pub mod run;
 pub mod segment;
+pub mod settlement;
 pub mod superblock;
+pub mod upkeep;
 
 mod cursor;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The version of everything in this folder. It grows with each change that an older binary can't read.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Bytes that do not say what they should, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

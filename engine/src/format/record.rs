@@ -1,4 +1,5 @@
-//! The header of a log record. The sealed payload follows it.
+//! The header of a log record. The sealed payload follows it, and then the settlement ([`super::settlement`]): what the home shard decided that the
+//! record does to numbers (places, hashes, usage), which no key seals.
 //!
 //! Records start at multiples of 64 bytes inside batches that start and end at multiples of 4 KiB; zeroes fill a batch up. What
 //! the seal covers (the additional data of GCM) is the record's identity: kind, namespace, key version, bucket and object id. Its
@@ -18,7 +19,7 @@ pub const MAGIC: [u8; 4] = *b"BREC";
 pub const HEADER_SIZE: usize = 128;
 
 /// The record layout's own version, in its header: payload formats can change one at a time.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// The header.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -38,7 +39,7 @@ pub struct RecordHeaderLayout {
     pub reserved_1: u8,
     /// Payload bytes.
     pub payload_len: U32,
-    /// XXH3-64 of the payload as it lies on disk: tells a torn record without any key.
+    /// XXH3-64 of payload and settlement as they lie on disk: tells a torn record without any key.
     pub payload_checksum: U64,
     /// Order in the shard's log.
     pub lsn: U64,
@@ -62,8 +63,12 @@ pub struct RecordHeaderLayout {
     pub object_id: [u8; 16],
     /// GCM tag or XXH3-128 of the payload and the identity.
     pub seal: [u8; SEAL_SIZE],
+    /// The LSN that the change was first committed with; 0 when it is this record's own. Compaction moves a record under a new LSN.
+    pub order: U64,
+    /// Bytes of the settlement, which follows the payload.
+    pub settlement_len: U32,
     /// Zeroes.
-    pub reserved_3: [u8; 24],
+    pub reserved_3: [u8; 12],
 }
 
 const _: () = assert!(size_of::<RecordHeaderLayout>() == HEADER_SIZE);
@@ -76,8 +81,12 @@ pub enum RecordKind {
     Open,
     /// An object version.
     Version,
-    /// The key has no object any more.
+    /// A version that says that the key is deleted, as S3's versioned buckets have them.
+    DeleteMarker,
+    /// A version of the key is gone.
     Tombstone,
+    /// All versions of the bucket are gone.
+    RangeTombstone,
     /// An upload was created.
     Upload,
     /// A part of an upload.
@@ -86,29 +95,45 @@ pub enum RecordKind {
     UploadEnd,
     /// The catalog changed.
     Catalog,
+    /// A checkpoint is complete: where its body is, and where replay goes on.
+    Checkpoint,
+    /// Versions that a range tombstone removed were counted as dead.
+    Reap,
+    /// A log consumer has seen everything below an LSN.
+    Cursor,
 }
 
 impl RecordKind {
-    const ALL: [RecordKind; 7] = [
+    const ALL: [RecordKind; 12] = [
         RecordKind::Open,
         RecordKind::Version,
+        RecordKind::DeleteMarker,
         RecordKind::Tombstone,
+        RecordKind::RangeTombstone,
         RecordKind::Upload,
         RecordKind::Part,
         RecordKind::UploadEnd,
         RecordKind::Catalog,
+        RecordKind::Checkpoint,
+        RecordKind::Reap,
+        RecordKind::Cursor,
     ];
 
-    /// The byte on disk. Codes are never reused; 3 is set aside for delete markers, 5 for range tombstones.
+    /// The byte on disk. Codes are never reused.
     pub fn code(self) -> u8 {
         match self {
             RecordKind::Open => 1,
             RecordKind::Version => 2,
+            RecordKind::DeleteMarker => 3,
             RecordKind::Tombstone => 4,
+            RecordKind::RangeTombstone => 5,
             RecordKind::Upload => 6,
             RecordKind::Part => 7,
             RecordKind::UploadEnd => 8,
             RecordKind::Catalog => 9,
+            RecordKind::Checkpoint => 10,
+            RecordKind::Reap => 11,
+            RecordKind::Cursor => 12,
         }
     }
 
@@ -201,8 +226,12 @@ pub struct RecordHeader {
     pub position: RecordPosition,
     /// Payload bytes.
     pub payload_len: usize,
-    /// XXH3-64 of the payload on disk.
+    /// XXH3-64 of payload and settlement on disk.
     pub payload_checksum: u64,
+    /// The LSN that the change was first committed with, when it is not this record's own.
+    pub order: Option<Lsn>,
+    /// Bytes of the settlement.
+    pub settlement_len: usize,
     /// GCM tag or XXH3-128.
     pub seal: [u8; SEAL_SIZE],
 }
@@ -230,7 +259,9 @@ impl RecordHeader {
             key_version: U32::new(self.identity.key_version.0),
             object_id: self.identity.object_id.0,
             seal: self.seal,
-            reserved_3: [0; 24],
+            order: U64::new(self.order.map_or(0, |order| order.0)),
+            settlement_len: U32::new(self.settlement_len as u32),
+            reserved_3: [0; 12],
         };
         layout.header_crc = U32::new(crc32c(&layout.as_bytes()[8..]));
         layout
@@ -243,6 +274,7 @@ impl RecordHeader {
             || layout.version != RECORD_VERSION
             || layout.header_crc.get() != crc32c(&layout.as_bytes()[8..])
             || layout.payload_len.get() as usize > RECORD_LEN_MAX
+            || layout.settlement_len.get() as usize > RECORD_LEN_MAX
         {
             return None;
         }
@@ -264,22 +296,29 @@ impl RecordHeader {
             },
             payload_len: layout.payload_len.get() as usize,
             payload_checksum: layout.payload_checksum.get(),
+            order: Some(Lsn(layout.order.get())).filter(|order| order.0 != 0),
+            settlement_len: layout.settlement_len.get() as usize,
             seal: layout.seal,
         })
     }
 
     /// Bytes of the whole record, without the padding to the next.
     pub fn record_len(&self) -> usize {
-        HEADER_SIZE + self.payload_len
+        HEADER_SIZE + self.payload_len + self.settlement_len
     }
 
-    /// Whether that payload is the one this header was written with.
-    pub fn matches_payload(&self, payload: &[u8]) -> bool {
-        payload.len() == self.payload_len && checksum_64(payload) == self.payload_checksum
+    /// The LSN that the change was first committed with: what versions are ordered by.
+    pub fn order(&self) -> Lsn {
+        self.order.unwrap_or(self.position.lsn)
+    }
+
+    /// Whether what follows the header, payload and settlement, is what this header was written with.
+    pub fn matches_body(&self, body: &[u8]) -> bool {
+        body.len() == self.payload_len + self.settlement_len && checksum_64(body) == self.payload_checksum
     }
 }
 
-/// The checksum that goes into [`RecordHeader::payload_checksum`].
-pub fn payload_checksum(payload: &[u8]) -> u64 {
-    checksum_64(payload)
+/// The checksum that goes into [`RecordHeader::payload_checksum`]: of payload and settlement.
+pub fn body_checksum(body: &[u8]) -> u64 {
+    checksum_64(body)
 }

@@ -22,7 +22,7 @@ pub struct SegmentHeaderLayout {
     pub store_id: [u8; 16],
     /// Counter and index of this life of the segment.
     pub segment_id: U64,
-    /// Position in its stream, from 0, without gaps in a commit stream.
+    /// Position in its stream, from 0; both temperatures of a commit stream count together, without gaps.
     pub sequence: U64,
     /// First LSN that a commit segment may hold; 0 in bulk segments.
     pub first_lsn: U64,
@@ -32,7 +32,7 @@ pub struct SegmentHeaderLayout {
     pub kind: u8,
     /// How many of `places` count.
     pub copies: u8,
-    /// Bit 0: see [`SegmentHeader::predecessor`].
+    /// Bit 0: see [`SegmentHeader::predecessor`]; bit 1: see [`Temperature`].
     pub flags: U32,
     /// Where the copies lie.
     pub places: [PlaceLayout; COPIES_MAX],
@@ -67,6 +67,16 @@ pub enum SegmentKind {
     Bulk,
 }
 
+/// How long what a segment holds is expected to live: streams of one temperature share no segment with the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Temperature {
+    /// New data.
+    #[default]
+    Hot,
+    /// What compaction moved: it has outlived its neighbours once.
+    Cold,
+}
+
 /// How the segment before this one in its stream was left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Predecessor {
@@ -99,6 +109,8 @@ pub struct SegmentHeader {
     pub sequence: u64,
     /// First LSN it may hold.
     pub first_lsn: Lsn,
+    /// What the stream writes.
+    pub temperature: Temperature,
     /// How the one before it in a commit stream was left.
     pub predecessor: Predecessor,
     /// Where its copies lie.
@@ -126,10 +138,15 @@ impl SegmentHeader {
                 SegmentKind::Bulk => 2,
             },
             copies: self.places.len() as u8,
-            flags: U32::new(match self.predecessor {
-                Predecessor::Settled => 0,
-                Predecessor::Unsettled => 1,
-            }),
+            flags: U32::new(
+                match self.predecessor {
+                    Predecessor::Settled => 0,
+                    Predecessor::Unsettled => 1,
+                } | match self.temperature {
+                    Temperature::Hot => 0,
+                    Temperature::Cold => 2,
+                },
+            ),
             places,
             reserved: [0; 3992],
             checksum: [0; 16],
@@ -159,10 +176,14 @@ impl SegmentHeader {
             stream: layout.stream.get(),
             sequence: layout.sequence.get(),
             first_lsn: Lsn(layout.first_lsn.get()),
-            predecessor: match layout.flags.get() {
-                0 => Predecessor::Settled,
-                1 => Predecessor::Unsettled,
+            temperature: match layout.flags.get() & !1 {
+                0 => Temperature::Hot,
+                2 => Temperature::Cold,
                 _ => return None,
+            },
+            predecessor: match layout.flags.get() & 1 {
+                0 => Predecessor::Settled,
+                _ => Predecessor::Unsettled,
             },
             places: layout.places[..usize::from(layout.copies)]
                 .iter()

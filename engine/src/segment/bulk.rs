@@ -10,18 +10,34 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::event::Event;
 use crate::format::body::Extent;
-use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind};
+use crate::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{Lsn, SegmentId};
 use crate::limits::{BLOCK_SIZE, FRAME_SIZE, RESERVE_LEN_MAX};
-use crate::segment::table::{Purpose, SegmentPin, SegmentTable};
+use crate::segment::table::{Purpose, SegmentPin, SegmentTable, Wanted};
 
 const FRAME_BLOCKS: u32 = (FRAME_SIZE / BLOCK_SIZE) as u32;
 
-/// The open bulk segment of a core.
+/// The bulk streams of a core, one for each temperature.
 #[derive(Default)]
-pub(crate) struct BulkStream {
-    open: RefCell<Option<OpenSegment>>,
+pub(crate) struct BulkStreams {
+    hot: BulkStream,
+    cold: BulkStream,
     sequence: Cell<u64>,
+}
+
+impl BulkStreams {
+    fn of(&self, temperature: Temperature) -> &BulkStream {
+        match temperature {
+            Temperature::Hot => &self.hot,
+            Temperature::Cold => &self.cold,
+        }
+    }
+}
+
+/// The open bulk segment of a stream.
+#[derive(Default)]
+struct BulkStream {
+    open: RefCell<Option<OpenSegment>>,
     is_changing: Cell<bool>,
     changed: Event,
 }
@@ -46,7 +62,13 @@ pub(crate) struct Reservation {
 
 impl<D: Device> Core<D> {
     /// Reserves up to `disk_len` contiguous bytes: all of them, or at least one whole frame.
-    pub(crate) async fn reserve_bulk(&self, disk_len: u64) -> Result<Reservation> {
+    pub(crate) async fn reserve_bulk(
+        &self,
+        disk_len: u64,
+        temperature: Temperature,
+        purpose: Purpose,
+    ) -> Result<Reservation> {
+        let stream = self.bulk.of(temperature);
         let wanted =
             (disk_len.min(RESERVE_LEN_MAX).min(self.store.segment_size / 4) / BLOCK_SIZE as u64) as u32;
         // Below the whole length only whole frames make an extent.
@@ -56,19 +78,37 @@ impl<D: Device> Core<D> {
             wanted
         };
         loop {
-            if let Some(reservation) = self.take_blocks(wanted) {
+            if let Some(reservation) = self.take_blocks(stream, wanted) {
                 return Ok(reservation);
             }
-            if self.bulk.is_changing.get() {
-                self.bulk.changed.wait().await;
+            if stream.is_changing.get() {
+                stream.changed.wait().await;
             } else {
-                self.change_bulk_segment().await?;
+                self.change_bulk_segment(stream, temperature, purpose).await?;
             }
         }
     }
 
-    fn take_blocks(&self, wanted: u32) -> Option<Reservation> {
-        let mut open = self.bulk.open.borrow_mut();
+    /// Gives back what is not used of a reservation, if nobody has reserved after it; the rest is dead in its segment.
+    /// No write to those blocks may be under way.
+    pub(crate) fn unreserve_bulk(
+        &self,
+        reservation: &Reservation,
+        used_blocks: u32,
+        temperature: Temperature,
+    ) {
+        let extent = &reservation.extent;
+        assert!(used_blocks <= extent.block_count, "only what was reserved is used");
+        if let Some(open) = self.bulk.of(temperature).open.borrow_mut().as_mut()
+            && open.id == extent.segment
+            && open.next_block == extent.block + extent.block_count
+        {
+            open.next_block = extent.block + used_blocks;
+        }
+    }
+
+    fn take_blocks(&self, stream: &BulkStream, wanted: u32) -> Option<Reservation> {
+        let mut open = stream.open.borrow_mut();
         let segment = open.as_mut()?;
         let left = segment.block_count - segment.next_block;
         let count = if wanted <= left { wanted } else { left / FRAME_BLOCKS * FRAME_BLOCKS };
@@ -81,12 +121,18 @@ impl<D: Device> Core<D> {
         Some(Reservation { extent, places: segment.places.clone(), pin })
     }
 
-    async fn change_bulk_segment(&self) -> Result<()> {
-        let _changing = Changing::begin(&self.bulk);
-        if let Some(full) = self.bulk.open.take() {
+    async fn change_bulk_segment(
+        &self,
+        stream: &BulkStream,
+        temperature: Temperature,
+        purpose: Purpose,
+    ) -> Result<()> {
+        let _changing = Changing::begin(stream);
+        if let Some(full) = stream.open.take() {
             self.store.table.seal(full.id);
         }
-        let allocation = self.store.table.allocate(SegmentKind::Bulk, Purpose::Data)?;
+        let wanted = Wanted { kind: SegmentKind::Bulk, temperature, stream: self.number(), purpose };
+        let allocation = self.store.table.allocate(&wanted)?;
         // Until the stream has it: whoever gives up half-way, or is dropped, leaves no open segment that nobody writes.
         let unused = Unused { table: &self.store.table, id: allocation.id };
         if allocation.next_block == 1 {
@@ -96,6 +142,7 @@ impl<D: Device> Core<D> {
                 stream: self.number(),
                 sequence: self.bulk.sequence.get(),
                 first_lsn: Lsn(0),
+                temperature,
                 predecessor: Predecessor::Settled,
                 places: allocation.places.clone(),
             };
@@ -103,7 +150,7 @@ impl<D: Device> Core<D> {
             self.bulk.sequence.set(header.sequence + 1);
         }
         std::mem::forget(unused);
-        *self.bulk.open.borrow_mut() = Some(OpenSegment {
+        *stream.open.borrow_mut() = Some(OpenSegment {
             id: allocation.id,
             places: allocation.places,
             next_block: allocation.next_block,

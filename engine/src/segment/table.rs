@@ -1,23 +1,25 @@
 //! The segment table: what every segment is, where its copies lie, how much of it is live, and who is reading it.
 //!
 //! ```text
-//! free --allocate--> open --seal--> sealed --(live 0, pins 0)--> free
+//! free --allocate--> open --seal--> sealed --(live 0, pins 0, for a commit segment: retired)--> free
 //! ```
 //! - Live bytes and pins share one atomic word, so that any core counts without a lock and "nothing refers to it and nobody reads it" is
 //!   one observation; allocation and freeing (once per segment) take a lock.
 //! - `live` counts each reference: an extent that two objects share counts twice. A segment is dead when it is 0.
 //! - A pin keeps a segment from being freed while its bytes are read or are not yet committed. A pin is only ever taken on a segment that
 //!   the taker knows to be referenced, open or pinned, so no pin can arrive at a segment that is being freed.
-//! - Commit segments are never freed here: their records decide what replay sees.
+//! - A commit segment is freed only once it is **retired**: a durable checkpoint contains what its records say, so that no replay reads them.
+//! - A **victim** was chosen by compaction: nothing more is appended to it, and every shard moves what it has there.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::segment::{Place, SegmentHeader, SegmentKind};
+use crate::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
 use crate::limits::{BLOCK_SIZE, COPIES_MAX, RECORD_ALIGN};
 use crate::placement::{Candidate, choose_devices};
+use crate::sim::bugs::{self, Bug};
 
 const FREE: u8 = 0;
 const OPEN: u8 = 1;
@@ -29,6 +31,9 @@ const PIN: u64 = 1 << 44;
 /// More ids than can be given out and reach a single device in one run: one for each stream of each core.
 const UNSEEN_IDS_MAX: u64 = 1 << 16;
 
+/// Free segments that only compaction may use: one for records and one for frames. With them it makes room when nobody else can do anything any more.
+const MOVE_RESERVE: u32 = 2;
+
 const KIND_COMMIT: u8 = 1;
 const KIND_BULK: u8 = 2;
 
@@ -38,8 +43,12 @@ pub struct SegmentTable {
     slots: Mutex<Slots>,
     /// Segments that could still be allocated.
     free_count: AtomicU32,
-    /// Free segments that only the log may use: tombstones must always find room.
+    /// Free segments that new data may not use: tombstones must always find room.
     reserve: u32,
+    /// Of those, how many are for checkpoints and compaction alone: without them no space ever comes back.
+    upkeep_reserve: u32,
+    /// Free segments that upkeep waits for, besides the reserve: new data leaves them too.
+    demand: AtomicU32,
     copies: usize,
     segment_size: u64,
     /// While logs are replayed nothing is freed: counts are not final.
@@ -56,6 +65,15 @@ struct Entry {
     usage: AtomicU64,
     /// One past the last block that an extent refers to.
     tail_block: AtomicU32,
+    /// Of a commit segment: a durable checkpoint stands for it.
+    is_retired: AtomicBool,
+    /// Chosen by compaction.
+    is_victim: AtomicBool,
+    is_cold: AtomicBool,
+    /// The shard (commit) or the core (bulk) that writes it.
+    stream: AtomicU16,
+    /// The store's segment counter when it was sealed: tells its age.
+    sealed_at: AtomicU64,
     places: [AtomicU64; COPIES_MAX],
 }
 
@@ -74,13 +92,49 @@ struct DeviceSlots {
     takes_writes: bool,
 }
 
-/// Who asks for a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who asks for a segment; the later may use more of the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     /// New data: refused when only the reserve is left.
     Data,
-    /// The log: may use the reserve.
+    /// Tombstones and the like, which must always find room: may use the reserve but for the part that is for upkeep.
     Log,
+    /// Checkpoints and merges, which give space back in the end: may use everything but what compaction needs to begin with.
+    Upkeep,
+    /// Compaction, which frees a segment for each that it fills, and something besides: may use everything.
+    Move,
+}
+
+/// What a segment is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is to hold.
+    pub kind: SegmentKind,
+    /// How long that is expected to live.
+    pub temperature: Temperature,
+    /// The shard (commit) or the core (bulk) that writes it.
+    pub stream: u16,
+    /// Who asks.
+    pub purpose: Purpose,
+}
+
+/// A segment that compaction may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Which.
+    pub id: SegmentId,
+    /// What it holds.
+    pub kind: SegmentKind,
+    /// The shard (commit) or the core (bulk) that wrote it.
+    pub stream: u16,
+    /// Whether compaction wrote it.
+    pub temperature: Temperature,
+    /// Live bytes, each reference counted.
+    pub live: u64,
+    /// Segments given out since it was sealed.
+    pub age: u64,
+    /// Whether it was chosen already.
+    pub is_victim: bool,
 }
 
 /// A segment that was given out.
@@ -169,6 +223,8 @@ impl SegmentTable {
             slots: Mutex::new(slots),
             free_count,
             reserve,
+            upkeep_reserve: reserve / 2,
+            demand: AtomicU32::new(0),
             copies,
             segment_size,
             is_recovering: AtomicBool::new(true),
@@ -176,10 +232,10 @@ impl SegmentTable {
     }
 
     /// Gives out a segment. Its header must be durable on all places before anything else is written to it.
-    pub fn allocate(&self, kind: SegmentKind, purpose: Purpose) -> Result<Allocation> {
+    pub fn allocate(&self, wanted: &Wanted) -> Result<Allocation> {
         let mut slots = self.slots.lock().expect("no holder panics");
-        if kind == SegmentKind::Bulk
-            && let Some(resumed) = self.resume(&mut slots)
+        if wanted.kind == SegmentKind::Bulk
+            && let Some(resumed) = self.resume(&mut slots, wanted.temperature)
         {
             return Ok(resumed);
         }
@@ -187,7 +243,13 @@ impl SegmentTable {
             return Err(Error::ReadOnly);
         }
         let free = slots.allocatable(self.copies);
-        if free == 0 || (purpose == Purpose::Data && free <= self.reserve) {
+        let kept = match wanted.purpose {
+            Purpose::Data => self.kept_from_data(),
+            Purpose::Log => self.upkeep_reserve,
+            Purpose::Upkeep => MOVE_RESERVE.min(self.upkeep_reserve / 2),
+            Purpose::Move => 0,
+        };
+        if free <= kept {
             return Err(Error::Full);
         }
         let index = SegmentIndex(slots.free_indexes.pop().ok_or(Error::Full)?);
@@ -206,14 +268,24 @@ impl SegmentTable {
             .collect();
         self.free_count.store(slots.allocatable(self.copies), SeqCst);
         drop(slots);
-        self.entry(index).open(id, kind, &places);
+        self.entry(index).open(id, wanted, &places);
         Ok(Allocation { id, places, next_block: 1 })
     }
 
     /// A bulk segment that an earlier run left with room at its end.
-    fn resume(&self, slots: &mut Slots) -> Option<Allocation> {
-        while let Some(id) = slots.resumable.pop() {
+    fn resume(&self, slots: &mut Slots, temperature: Temperature) -> Option<Allocation> {
+        let mut left = slots.resumable.len();
+        while left > 0 {
+            left -= 1;
+            let id = slots.resumable.remove(left);
             let Some(entry) = self.current(id) else { continue };
+            if entry.temperature() != temperature {
+                slots.resumable.insert(left, id);
+                continue;
+            }
+            if entry.is_victim.load(SeqCst) {
+                continue;
+            }
             let places = entry.places();
             let writable = places.iter().all(|place| {
                 slots.devices.get(usize::from(place.device.0)).is_some_and(|device| device.takes_writes)
@@ -234,21 +306,79 @@ impl SegmentTable {
         if let Some(entry) = self.current(id)
             && entry.state.compare_exchange(OPEN, SEALED, SeqCst, SeqCst).is_ok()
         {
+            entry.sealed_at.store(self.slots.lock().expect("no holder panics").counter, SeqCst);
             self.free_if_dead(id);
         }
+    }
+
+    /// A durable checkpoint stands for what the records of that commit segment say: it is freed when nothing in it is live.
+    pub(crate) fn retire(&self, id: SegmentId) {
+        if let Some(entry) = self.current(id) {
+            entry.is_retired.store(true, SeqCst);
+            self.free_if_dead(id);
+        }
+    }
+
+    /// Chooses a segment for compaction: nothing more is appended to it.
+    pub(crate) fn mark_victim(&self, id: SegmentId) {
+        if let Some(entry) = self.current(id) {
+            entry.is_victim.store(true, SeqCst);
+        }
+    }
+
+    /// What compaction may choose from: sealed segments; of commit segments those that are retired.
+    pub(crate) fn sealed(&self) -> Vec<SealedSegment> {
+        let now = self.slots.lock().expect("no holder panics").counter;
+        let mut sealed = Vec::new();
+        for entry in &self.entries {
+            let id = SegmentId(entry.id.load(SeqCst));
+            let kind = entry.kind();
+            if id.0 == 0
+                || entry.state.load(SeqCst) != SEALED
+                || (kind == SegmentKind::Commit && !entry.is_retired.load(SeqCst))
+            {
+                continue;
+            }
+            sealed.push(SealedSegment {
+                id,
+                kind,
+                stream: entry.stream.load(SeqCst),
+                temperature: entry.temperature(),
+                live: entry.live(),
+                age: now.saturating_sub(entry.sealed_at.load(SeqCst)),
+                is_victim: entry.is_victim.load(SeqCst),
+            });
+        }
+        sealed
+    }
+
+    /// Bytes of all segments, each counted once.
+    pub(crate) fn capacity(&self) -> u64 {
+        u64::from(self.total()) * self.segment_size
+    }
+
+    /// Segments that the devices hold, free or not.
+    pub(crate) fn total(&self) -> u32 {
+        let slots = self.slots.lock().expect("no holder panics");
+        slots.devices.iter().map(|device| device.total).sum::<u32>() / self.copies as u32
+    }
+
+    /// Free segments, and how many of them new data may not use.
+    pub fn free_and_reserve(&self) -> (u32, u32) {
+        (self.free_count.load(SeqCst), self.reserve)
     }
 
     /// Gives back a segment that never came into use.
     pub(crate) fn discard(&self, id: SegmentId) {
         if let Some(entry) = self.current(id) {
-            entry.kind.store(KIND_BULK, SeqCst);
+            entry.is_retired.store(true, SeqCst);
             self.seal(id);
         }
     }
 
     /// Whether new data may be taken in at all.
     pub fn admit_data(&self) -> Result<()> {
-        if self.free_count.load(SeqCst) > self.reserve {
+        if self.free_count.load(SeqCst) > self.kept_from_data() {
             return Ok(());
         }
         let slots = self.slots.lock().expect("no holder panics");
@@ -258,7 +388,22 @@ impl SegmentTable {
 
     /// Free segments that new data may take.
     pub(crate) fn free_for_data(&self) -> u32 {
-        self.free_count.load(SeqCst).saturating_sub(self.reserve)
+        self.free_count.load(SeqCst).saturating_sub(self.kept_from_data())
+    }
+
+    fn kept_from_data(&self) -> u32 {
+        self.reserve + self.demand.load(SeqCst)
+    }
+
+    /// Free segments that compaction should bring about at least.
+    pub(crate) fn wanted_free(&self) -> u32 {
+        self.kept_from_data()
+    }
+
+    /// Changes what upkeep waits for, from what the same shard asked for before. Never so much that it takes a noticeable part of the store.
+    pub(crate) fn change_demand(&self, before: u32, now: u32) {
+        self.demand.fetch_add(now, SeqCst);
+        self.demand.fetch_sub(before, SeqCst);
     }
 
     /// That device takes no writes any more.
@@ -288,7 +433,7 @@ impl SegmentTable {
             let units = entry.live_units(len);
             let before = entry.usage.fetch_sub(units, SeqCst);
             assert!(before % PIN >= units, "live bytes of segment {:#x} below zero", id.0);
-            if before == units {
+            if before == units || bugs::is_planted(Bug::ReuseSegmentTooEarly) {
                 self.free_if_dead(id);
             }
         }
@@ -300,6 +445,18 @@ impl SegmentTable {
         let before = entry.usage.fetch_add(PIN, SeqCst);
         assert!(before < PIN << 19, "a segment has at most 2^19 readers: connections are limited far below");
         Some(SegmentPin { table: self.clone(), id })
+    }
+
+    /// Like [`SegmentTable::pin`], for a segment of which the taker does not know that it is referenced: what a record read a moment ago refers to.
+    /// `None` when it is gone.
+    pub fn try_pin(self: &Arc<Self>, id: SegmentId) -> Option<SegmentPin> {
+        // Freeing takes this lock: under it, a segment that is there stays there until the pin is counted.
+        let _slots = self.slots.lock().expect("no holder panics");
+        let entry = self.current(id)?;
+        if entry.state.load(SeqCst) == FREE {
+            return None;
+        }
+        self.pin(id)
     }
 
     /// Where the copies of that segment lie; `None` for a past life of it.
@@ -324,10 +481,14 @@ impl SegmentTable {
         let segment_blocks = (self.segment_size / BLOCK_SIZE as u64) as u32;
         for entry in &self.entries {
             let id = SegmentId(entry.id.load(SeqCst));
-            if entry.state.load(SeqCst) != SEALED || entry.kind.load(SeqCst) != KIND_BULK {
+            if entry.state.load(SeqCst) != SEALED {
                 continue;
             }
-            if !self.free_if_dead(id) && entry.tail_block.load(SeqCst) < segment_blocks / 4 * 3 {
+            let is_freed = self.free_if_dead(id);
+            if entry.kind() == SegmentKind::Bulk
+                && !is_freed
+                && entry.tail_block.load(SeqCst) < segment_blocks / 4 * 3
+            {
                 self.slots.lock().expect("no holder panics").resumable.push(id);
             }
         }
@@ -344,9 +505,9 @@ impl SegmentTable {
             if entry.state.load(SeqCst) == FREE {
                 continue;
             }
-            match entry.kind.load(SeqCst) {
-                KIND_COMMIT => counts.commit += 1,
-                _ => counts.bulk += 1,
+            match entry.kind() {
+                SegmentKind::Commit => counts.commit += 1,
+                SegmentKind::Bulk => counts.bulk += 1,
             }
             counts.live_bytes += entry.live();
         }
@@ -356,8 +517,8 @@ impl SegmentTable {
     fn free_if_dead(&self, id: SegmentId) -> bool {
         let Some(entry) = self.current(id) else { return false };
         let is_dead = !self.is_recovering.load(SeqCst)
-            && entry.kind.load(SeqCst) == KIND_BULK
-            && entry.usage.load(SeqCst) == 0;
+            && (entry.kind() == SegmentKind::Bulk || entry.is_retired.load(SeqCst))
+            && entry.is_unused();
         if !is_dead {
             return false;
         }
@@ -370,7 +531,7 @@ impl SegmentTable {
         {
             return false;
         }
-        if entry.usage.load(SeqCst) != 0 {
+        if !entry.is_unused() {
             entry.state.store(SEALED, SeqCst);
             return false;
         }
@@ -394,8 +555,8 @@ impl SegmentTable {
 }
 
 impl Entry {
-    fn open(&self, id: SegmentId, kind: SegmentKind, places: &[Place]) {
-        self.fill(kind, places);
+    fn open(&self, id: SegmentId, wanted: &Wanted, places: &[Place]) {
+        self.fill(wanted.kind, wanted.temperature, wanted.stream, places);
         self.usage.store(0, SeqCst);
         self.tail_block.store(1, SeqCst);
         self.state.store(OPEN, SeqCst);
@@ -403,13 +564,18 @@ impl Entry {
     }
 
     fn adopt(&self, header: &SegmentHeader) {
-        self.fill(header.kind, &header.places);
+        self.fill(header.kind, header.temperature, header.stream, &header.places);
+        self.sealed_at.store(header.id.counter(), SeqCst);
         self.tail_block.store(1, SeqCst);
         self.state.store(SEALED, SeqCst);
         self.id.store(header.id.0, SeqCst);
     }
 
-    fn fill(&self, kind: SegmentKind, places: &[Place]) {
+    fn fill(&self, kind: SegmentKind, temperature: Temperature, stream: u16, places: &[Place]) {
+        self.is_retired.store(false, SeqCst);
+        self.is_victim.store(false, SeqCst);
+        self.is_cold.store(temperature == Temperature::Cold, SeqCst);
+        self.stream.store(stream, SeqCst);
         let kind = match kind {
             SegmentKind::Commit => KIND_COMMIT,
             SegmentKind::Bulk => KIND_BULK,
@@ -422,15 +588,29 @@ impl Entry {
         }
     }
 
+    /// Nothing refers to it and nobody reads it.
+    fn is_unused(&self) -> bool {
+        let usage = self.usage.load(SeqCst);
+        usage == 0 || (usage.is_multiple_of(PIN) && bugs::is_planted(Bug::ReuseSegmentTooEarly))
+    }
+
     fn live(&self) -> u64 {
         self.usage.load(SeqCst) % PIN * self.live_unit()
     }
 
+    fn kind(&self) -> SegmentKind {
+        if self.kind.load(SeqCst) == KIND_COMMIT { SegmentKind::Commit } else { SegmentKind::Bulk }
+    }
+
+    fn temperature(&self) -> Temperature {
+        if self.is_cold.load(SeqCst) { Temperature::Cold } else { Temperature::Hot }
+    }
+
     /// Records are aligned to 64 bytes, extents to blocks.
     fn live_unit(&self) -> u64 {
-        match self.kind.load(SeqCst) {
-            KIND_COMMIT => RECORD_ALIGN as u64,
-            _ => BLOCK_SIZE as u64,
+        match self.kind() {
+            SegmentKind::Commit => RECORD_ALIGN as u64,
+            SegmentKind::Bulk => BLOCK_SIZE as u64,
         }
     }
 
@@ -540,23 +720,47 @@ mod tests {
         table
     }
 
+    fn wanted(kind: SegmentKind, purpose: Purpose) -> Wanted {
+        Wanted { kind, temperature: Temperature::Hot, stream: 0, purpose }
+    }
+
     #[test]
-    fn data_never_takes_the_reserve_and_the_log_may() {
+    fn data_leaves_what_upkeep_waits_for() {
+        let table = table(&[4], 1, 1);
+        table.change_demand(0, 3);
+        assert_eq!(table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)), Err(Error::Full));
+        table.change_demand(3, 2);
+        table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("one is left");
+        assert_eq!((table.admit_data(), table.free_for_data()), (Err(Error::Full), 0));
+    }
+
+    #[test]
+    fn the_last_of_the_reserve_is_for_compaction_alone() {
+        let table = table(&[8], 1, 8);
+        let allocate = |purpose| table.allocate(&wanted(SegmentKind::Commit, purpose));
+        (0..6).for_each(|_| drop(allocate(Purpose::Upkeep).expect("more than two are free")));
+        assert_eq!(allocate(Purpose::Upkeep), Err(Error::Full));
+        (0..2).for_each(|_| drop(allocate(Purpose::Move).expect("two are free")));
+    }
+
+    #[test]
+    fn data_never_takes_the_reserve_the_log_takes_half_of_it_and_upkeep_all() {
         let table = table(&[4], 1, 2);
-        let allocate = |purpose| table.allocate(SegmentKind::Commit, purpose);
+        let allocate = |purpose| table.allocate(&wanted(SegmentKind::Commit, purpose));
         allocate(Purpose::Data).expect("4 free");
         allocate(Purpose::Data).expect("3 free");
         assert_eq!(allocate(Purpose::Data), Err(Error::Full));
         assert_eq!(table.admit_data(), Err(Error::Full));
         allocate(Purpose::Log).expect("the reserve");
-        allocate(Purpose::Log).expect("the reserve");
         assert_eq!(allocate(Purpose::Log), Err(Error::Full));
+        allocate(Purpose::Upkeep).expect("what only upkeep may take");
+        assert_eq!(allocate(Purpose::Upkeep), Err(Error::Full));
     }
 
     #[test]
     fn a_sealed_bulk_segment_is_free_once_nothing_refers_to_it_and_nobody_reads_it() {
         let table = table(&[2, 2], 2, 0);
-        let segment = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        let segment = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
         table.add_live(segment.id, 4096, 2);
         table.seal(segment.id);
         let pin = table.pin(segment.id).expect("current");
@@ -565,14 +769,14 @@ mod tests {
         drop(pin);
         assert_eq!(table.counts().free, 2);
         assert!(table.pin(segment.id).is_none(), "a past life can't be pinned");
-        let again = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        let again = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
         assert_ne!(again.id, segment.id, "ids are never reused");
     }
 
     #[test]
     fn an_open_segment_is_not_freed() {
         let table = table(&[2], 1, 0);
-        let segment = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        let segment = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
         drop(table.pin(segment.id));
         assert_eq!(table.counts().free, 1);
         table.seal(segment.id);
@@ -583,7 +787,7 @@ mod tests {
     fn a_fenced_device_takes_nothing_new() {
         let table = table(&[2, 2], 2, 0);
         table.fence(DeviceIndex(1));
-        assert_eq!(table.allocate(SegmentKind::Bulk, Purpose::Data), Err(Error::ReadOnly));
+        assert_eq!(table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)), Err(Error::ReadOnly));
         assert_eq!(table.admit_data(), Err(Error::ReadOnly));
     }
 
@@ -595,6 +799,7 @@ mod tests {
             stream: 0,
             sequence: 0,
             first_lsn: crate::ids::Lsn(0),
+            temperature: Temperature::Hot,
             predecessor: Default::default(),
             places: vec![Place { device: DeviceIndex(0), slot }],
         };
@@ -603,7 +808,7 @@ mod tests {
         assert_eq!(table.counts().bulk, 1);
         table.add_live(SegmentId::new(5, SegmentIndex(0)), 4096, 255);
         table.finish_recovery();
-        let next = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("free");
+        let next = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
         assert!(next.id.counter() > 5);
         assert_ne!(next.places[0].slot, 0);
     }
@@ -616,6 +821,7 @@ mod tests {
             stream: 0,
             sequence: 0,
             first_lsn: crate::ids::Lsn(0),
+            temperature: Temperature::Hot,
             predecessor: Default::default(),
             places: vec![Place { device: DeviceIndex(0), slot: 2 }],
         };
@@ -623,7 +829,7 @@ mod tests {
         let table = SegmentTable::new(&shape, std::slice::from_ref(&header), 1, 1 << 20, 0);
         table.add_live(header.id, 4096, 17);
         table.finish_recovery();
-        let resumed = table.allocate(SegmentKind::Bulk, Purpose::Data).expect("room");
+        let resumed = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("room");
         assert_eq!((resumed.id, resumed.next_block), (header.id, 17));
     }
 }

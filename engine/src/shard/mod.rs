@@ -1,10 +1,29 @@
 //! A shard: the home of some of the buckets, with their index, their uploads and their commit log.
 //!
-//! All decisions on a key are one step here, without an await in between: look at what is committed and at what is queued, decide, queue the record. The
-//! state changes when the record is durable, in LSN order; until then readers see what was before, and later decisions see what is queued
-//! ([`State::pending`]). A decision that rests on something queued is answered only when that is durable.
+//! A decision on a key is made by one at a time ([`locks`]): look at what is durable ([`view`]), decide, queue the record. The state changes when the record
+//! is durable, in LSN order; until then readers see what was before.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `state` | what the log, applied in order, makes of the shard |
+//! | `view`, `locks` | what a decision on a key sees; one decision at a time |
+//! | `ledger`, `uploads`, `listing` | live bytes by segment; multipart uploads; pages |
+//! | `consumer` | events of the log, from durable cursors |
+//! | `audit` | what a check of the store holds against the devices |
+//! | `upkeep`, `relocation` | checkpoints, merges of directory runs, reaping; compaction: the work in the background |
+//! | `footprint` | memory and runs that it takes |
 
+mod audit;
+mod consumer;
+mod footprint;
+mod ledger;
+mod listing;
+mod locks;
+mod relocation;
 mod state;
+mod upkeep;
+mod uploads;
+mod view;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,20 +33,36 @@ use crate::catalog::{Catalog, choose_home};
 use crate::core::Core;
 use crate::crypto::Sealing;
 use crate::device::Device;
-use crate::draft::{Draft, Effect};
+use crate::draft::{Draft, Effect, EntryMeta, entry_kind};
 use crate::error::{Error, Result};
 use crate::event::{Completion, Event};
-use crate::format::body::{ETag, PartBody, PartSummary, UploadBody};
+use crate::format::body::{ETag, PartBody, PartSummary, UploadBody, VersionBody};
 use crate::format::catalog::{Bucket, CatalogChange};
-use crate::format::record::SealKind;
-use crate::ids::{BucketId, Lsn, NamespaceId, ShardId, UnixMillis, UploadId, UserId};
-use crate::index::directory::{Listed, Page, PageQuery};
-use crate::log::{Log, Resume};
-use crate::object::Lookup;
-use crate::segment::table::SegmentPin;
+use crate::format::directory::{Entry, EntryExtents, Listed, NULL_SLOT, version_key, version_prefix};
+use crate::format::record::{RecordKind, SealKind};
+use crate::format::segment::Temperature;
+use crate::format::settlement::{RecordPlace, Settlement};
+use crate::format::upkeep::Scope;
+use crate::ids::{BucketId, Lsn, NamespaceId, ShardId, UnixMillis, UploadId, UserId, VersionId};
+use crate::index::directory::{Page, PageQuery, VersionPage, VersionPageQuery};
+use crate::index::hash::Location;
+use crate::log::{Change, Committed, Log, Receipt, Resume};
+use crate::object::{Lookup, OpenedRecord};
+use crate::segment::table::{Purpose, SegmentPin};
+use crate::sim::bugs::{self, Bug};
+use listing::VersionWalk;
+use locks::Locks;
+use view::{KeyView, Known, NewEntry};
 
-pub(crate) use state::State;
-pub use state::{BucketUsage, ListedUpload, UploadPage, UploadPageQuery};
+pub(crate) use audit::Books;
+pub use consumer::{Event as LogEvent, Happened};
+pub use footprint::Footprint;
+pub(crate) use locks::KeyLock;
+pub use state::BucketUsage;
+pub(crate) use state::{Applied, State};
+pub use upkeep::Upkeep;
+pub(crate) use upkeep::{Desk, add_live};
+pub use uploads::{ListedUpload, UploadPage, UploadPageQuery};
 
 /// What must hold of a key for a change to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +76,20 @@ pub enum Precondition {
     Present,
     /// It has an object with this ETag.
     ETag(ETag),
+}
+
+impl Precondition {
+    /// Whether a key whose object has that ETag (`None`: that has no object) fulfils it.
+    fn check(self, etag: Option<ETag>) -> Result<()> {
+        match (self, etag) {
+            (Precondition::None, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => {
+                Ok(())
+            }
+            (Precondition::ETag(wanted), Some(etag)) if wanted == etag => Ok(()),
+            (Precondition::Absent | Precondition::ETag(_), Some(_)) => Err(Error::PreconditionFailed),
+            (Precondition::Present | Precondition::ETag(_), None) => Err(Error::NotFound),
+        }
+    }
 }
 
 /// A part that an upload is completed with: the one that was looked at, not one that came later under the same number.
@@ -75,23 +124,33 @@ pub struct PartPage {
 }
 
 /// One home of buckets, on one core.
-pub struct Shard<D> {
+pub struct Shard<D: Device> {
     core: Rc<Core<D>>,
     id: ShardId,
     log: Log,
-    state: RefCell<State>,
+    state: RefCell<State<D>>,
+    locks: Rc<Locks>,
+    upkeep: upkeep::Desk,
     /// A batch was applied or failed.
     settled: Event,
 }
 
 impl<D: Device> Shard<D> {
-    pub(crate) fn new(core: Rc<Core<D>>, id: ShardId, state: State, resume: Resume) -> Result<Rc<Self>> {
+    pub(crate) fn new(
+        core: Rc<Core<D>>,
+        id: ShardId,
+        state: State<D>,
+        resume: Resume,
+        desk: upkeep::Desk,
+    ) -> Result<Rc<Self>> {
         let (session, opening) = (core.new_number(), core.draft_open()?);
         Ok(Rc::new(Shard {
-            log: Log::new(id, session, resume, opening.record),
+            log: Log::new(id, session, resume, opening.record, core.store.segment_size),
             core,
             id,
             state: RefCell::new(state),
+            locks: Rc::default(),
+            upkeep: desk,
             settled: Event::default(),
         }))
     }
@@ -101,20 +160,43 @@ impl<D: Device> Shard<D> {
         self.id
     }
 
+    /// The core that it is on.
+    pub fn core(&self) -> &Rc<Core<D>> {
+        &self.core
+    }
+
     /// The work of the shard: makes queued records durable and applies them. Runs on the shard's core until [`Shard::stop`].
     pub async fn run(self: Rc<Self>) {
         while self.log.wait_for_work().await {
-            match self.log.run_batch(&self.core).await {
-                Ok(committed) => {
-                    for record in committed {
-                        self.state.borrow_mut().commit(&self.core.store.table, &record);
-                        record.done.complete(Ok(()));
-                    }
-                }
-                Err(()) => self.state.borrow_mut().forget_pending(),
+            if self.run_batch().await.is_err() {
+                self.state.borrow_mut().forget_queued();
             }
             self.settled.notify();
         }
+    }
+
+    async fn run_batch(&self) -> std::result::Result<(), ()> {
+        if let Some(opening) = self.log.begin_session(&self.core).await? {
+            self.apply(opening);
+        }
+        self.log.run_batch(&self.core).await?.into_iter().for_each(|record| self.apply(record));
+        Ok(())
+    }
+
+    fn apply(&self, record: Committed) {
+        let Committed { lsn, session, place, change, done } = record;
+        let applied = Applied {
+            lsn,
+            session,
+            order: change.record.order.unwrap_or(lsn),
+            bucket: change.bucket,
+            effect: &change.effect,
+            settlement: change.settlement.as_ref(),
+            place,
+        };
+        self.state.borrow_mut().apply(&self.core.store.table, &applied);
+        drop(change);
+        done.complete(Ok(Receipt { lsn, place }));
     }
 
     /// Takes no more changes; [`Shard::run`] returns when those queued are done.
@@ -124,51 +206,90 @@ impl<D: Device> Shard<D> {
 
     // -- objects
 
-    /// Where the record of a key may be.
+    /// Where the record of a key's current version may be.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none for certain.
     pub fn lookup(&self, bucket: BucketId, key: &[u8]) -> Result<Lookup> {
-        self.state.borrow().lookup(&self.core.store.table, bucket, key)
+        let state = self.state.borrow();
+        state.check_open(bucket)?;
+        let lookup = state.lookup(&self.core.store.table, bucket, state.current_hash(bucket, key));
+        if lookup.candidates.is_empty() { Err(Error::NotFound) } else { Ok(lookup) }
     }
 
-    /// Makes a version the key's current one.
+    /// Where the record of that version of a key may be.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none for certain.
+    pub fn lookup_version(&self, bucket: BucketId, key: &[u8], version: VersionId) -> Result<Lookup> {
+        let state = self.state.borrow();
+        state.check_open(bucket)?;
+        let slot = crate::format::directory::slot_of(version);
+        let mut lookup =
+            state.lookup(&self.core.store.table, bucket, state.index.hash_version(bucket, key, slot));
+        // The current version is found by its key alone.
+        let current = state.lookup(&self.core.store.table, bucket, state.current_hash(bucket, key));
+        lookup.version = Some(version);
+        lookup.candidates.extend(current.candidates);
+        lookup.pins.extend(current.pins);
+        if lookup.candidates.is_empty() { Err(Error::NotFound) } else { Ok(lookup) }
+    }
+
+    /// Whether a draft of new data would be let in now.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::ReadOnly`].
+    pub fn admit(&self, draft: &Draft) -> Result<()> {
+        self.log.admit_data(&self.core, draft.record.record_len())
+    }
+
+    /// Makes a version (or a delete marker) the key's current one; gives back its id.
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`], or [`Error::NotFound`] when an ETag was asked for and there is no object.
-    pub async fn put(&self, draft: Draft, precondition: Precondition) -> Result<()> {
+    pub async fn put(&self, draft: Draft, precondition: Precondition) -> Result<VersionId> {
         self.log.admit_data(&self.core, draft.record.record_len())?;
-        let Effect::Version { key, .. } = &draft.effect else {
-            unreachable!("a put is drafted as a version")
-        };
-        let key = key.clone();
-        self.check(draft.bucket, &key, precondition).await?;
-        self.append_and_wait(draft).await
+        let (lock, settlement) = self.decide_put(&draft, precondition).await?;
+        let numbering = draft.numbering();
+        let receipt = self.commit(draft, Some(settlement), vec![lock])?.wait().await?;
+        Ok(crate::draft::version_of(numbering, receipt.lsn))
     }
 
-    /// Removes a key; whether it was there. Admitted also when the store is full.
+    /// Removes a version of a key; whether it was there. Admitted also when the store is full.
     pub async fn delete(&self, draft: Draft, precondition: Precondition) -> Result<bool> {
-        let Effect::Tombstone { key } = &draft.effect else {
+        let Effect::Tombstone { key, version } = &draft.effect else {
             unreachable!("a delete is drafted as a tombstone")
         };
-        let key = key.clone();
-        loop {
-            self.check(draft.bucket, &key, precondition).await?;
-            // Of a log that has stopped, the last records may come back with a restart: nothing can be said to be gone.
-            self.log.check_running()?;
-            let (current, pending) = self.state.borrow().current(draft.bucket, &key);
-            match (current, pending) {
-                (Some(_), _) => break,
-                (None, None) => return Ok(false),
-                // Nothing to remove, if the queued delete that says so becomes durable.
-                (None, Some(_)) => {}
-            }
-            self.wait_for_key(draft.bucket, &key).await;
-        }
-        self.append_and_wait(draft).await?;
+        let (key, version) = (key.clone(), *version);
+        let lock = self.locks.lock(draft.bucket, &key).await;
+        self.state.borrow().check_open(draft.bucket)?;
+        let view = self.view(draft.bucket, &key, version).await?;
+        self.state.borrow().check_open(draft.bucket)?;
+        precondition.check(view.etag())?;
+        // Of a log that has stopped, the last records may come back with a restart: nothing can be said to be gone.
+        self.log.check_running()?;
+        let hash = self.state.borrow().current_hash(draft.bucket, &key);
+        let Some(settlement) = view.settle_removal(version, hash) else { return Ok(false) };
+        self.commit(draft, Some(settlement), vec![lock])?.wait().await?;
         Ok(true)
     }
 
     /// A page of a bucket's keys.
     pub async fn page(&self, bucket: BucketId, query: &PageQuery) -> Result<Page<Listed>> {
-        self.state.borrow().page(bucket, query)
+        let walk = self.walk(bucket)?;
+        listing::page(walk, query).await
+    }
+
+    /// A page of a bucket's versions.
+    pub async fn version_page(&self, bucket: BucketId, query: &VersionPageQuery) -> Result<VersionPage> {
+        let walk = self.walk(bucket)?;
+        listing::version_page(walk, query).await
+    }
+
+    fn walk(&self, bucket: BucketId) -> Result<VersionWalk<D>> {
+        let state = self.state.borrow();
+        state.check_open(bucket)?;
+        Ok(VersionWalk::new(&state, bucket))
     }
 
     // -- uploads
@@ -177,7 +298,7 @@ impl<D: Device> Shard<D> {
     pub async fn create_upload(&self, draft: Draft) -> Result<()> {
         self.log.admit_data(&self.core, draft.record.record_len())?;
         self.state.borrow().check_open(draft.bucket)?;
-        self.append_and_wait(draft).await
+        self.commit_entered(draft).await
     }
 
     /// Puts a part, in place of an earlier one with its number.
@@ -185,7 +306,7 @@ impl<D: Device> Shard<D> {
         self.log.admit_data(&self.core, draft.record.record_len())?;
         let Effect::Part(part) = &draft.effect else { unreachable!("a part is drafted as one") };
         self.state.borrow().check_upload(draft.bucket, &part.key, part.upload_id)?;
-        self.append_and_wait(draft).await
+        self.commit_entered(draft).await
     }
 
     /// Gives an upload up: its parts are gone. Admitted also when the store is full.
@@ -195,10 +316,10 @@ impl<D: Device> Shard<D> {
         };
         let upload = *upload;
         self.state.borrow_mut().begin_ending(draft.bucket, key, upload)?;
-        self.append_and_wait(draft).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
+        self.commit_entered(draft).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
     }
 
-    /// Makes the object of an upload the key's current version and ends the upload.
+    /// Makes the object of an upload the key's current version and ends the upload; gives back the version's id.
     ///
     /// # Errors
     /// [`Error::Conflict`] when a chosen part was replaced meanwhile: look again.
@@ -207,18 +328,24 @@ impl<D: Device> Shard<D> {
         draft: Draft,
         parts: &[ChosenPart],
         precondition: Precondition,
-    ) -> Result<()> {
-        let Effect::Version { key, meta } = &draft.effect else {
+    ) -> Result<VersionId> {
+        let Effect::Version { key, meta, .. } = &draft.effect else {
             unreachable!("a completion is drafted as a version")
         };
         let (key, upload) = (key.clone(), meta.meta().upload_id);
-        self.check(draft.bucket, &key, precondition).await?;
+        let (lock, settlement) = self.decide_put(&draft, precondition).await?;
         {
             let mut state = self.state.borrow_mut();
             state.check_parts(draft.bucket, &key, upload, parts)?;
             state.begin_ending(draft.bucket, &key, upload)?;
         }
-        self.append_and_wait(draft).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
+        let numbering = draft.numbering();
+        let committed = match self.commit(draft, Some(settlement), vec![lock]) {
+            Ok(waiting) => waiting.wait().await,
+            Err(error) => Err(error),
+        };
+        let receipt = committed.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))?;
+        Ok(crate::draft::version_of(numbering, receipt.lsn))
     }
 
     /// An upload and its parts, with their bytes pinned. One whose end is queued is looked at when that is durable or has failed, so that whoever
@@ -236,7 +363,9 @@ impl<D: Device> Shard<D> {
 
     /// What an upload was created with.
     pub fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
-        self.state.borrow().upload_body(bucket, key, upload)
+        let state = self.state.borrow();
+        state.check_upload(bucket, key, upload)?;
+        Ok(state.upload_ref(bucket, key, upload)?.body.clone())
     }
 
     /// What an upload was created with, and a page of its parts: at most `max` of those numbered above `after`, and whether more follow.
@@ -258,28 +387,23 @@ impl<D: Device> Shard<D> {
 
     // -- buckets
 
-    /// Objects and bytes of each bucket that has any.
+    /// What each bucket holds that has anything or had.
     pub fn usage(&self) -> Vec<(BucketId, BucketUsage)> {
         self.state.borrow().usage()
     }
 
-    /// Versions that the index holds.
-    pub fn version_count(&self) -> usize {
-        self.state.borrow().version_count()
-    }
-
-    /// Closes a bucket for all changes if it holds no object: the first half of deleting it.
+    /// Closes a bucket for all changes if it holds no version: the first half of deleting it.
     ///
     /// # Errors
     /// [`Error::BucketNotEmpty`].
     pub async fn close_bucket_if_empty(&self, bucket: BucketId) -> Result<()> {
         loop {
-            let settled = self.settled.wait();
-            match self.state.borrow_mut().close_if_empty(bucket)? {
+            let released = self.locks.released();
+            match self.state.borrow_mut().close_if_empty(bucket, self.locks.is_busy(bucket))? {
                 state::Closing::Closed => return Ok(()),
                 state::Closing::Unsettled => {}
             }
-            settled.await;
+            released.await;
         }
     }
 
@@ -288,18 +412,27 @@ impl<D: Device> Shard<D> {
         self.state.borrow_mut().reopen(bucket);
     }
 
+    /// Removes all versions of a bucket with one record; the space comes back in the background.
+    pub async fn empty_bucket(&self, bucket: BucketId) -> Result<()> {
+        self.state.borrow().check_open(bucket)?;
+        let draft = self.core.draft_upkeep(bucket, Effect::RangeTombstone(Scope::Versions))?;
+        // What somebody saw of a key before must not be what he decides on afterwards.
+        let lock = self.locks.exclude(bucket).await;
+        self.state.borrow().check_open(bucket)?;
+        self.commit(draft, None, vec![lock])?.wait().await.map(|_| ())
+    }
+
     /// Forgets a bucket that the catalog no longer has, and what its uploads held.
     pub fn drop_bucket(&self, bucket: BucketId) {
-        self.state.borrow_mut().drop_bucket(&self.core.store.table, bucket);
+        self.state.borrow_mut().close(bucket);
+        self.upkeep.drop_later(bucket);
     }
 
     /// After recovery: forgets the buckets that the catalog does not have.
     pub fn retain_buckets(&self, catalog: &Catalog) {
         let dead: Vec<BucketId> =
             self.state.borrow().bucket_ids().filter(|id| !catalog.has_bucket(*id)).collect();
-        for bucket in dead {
-            self.state.borrow_mut().drop_bucket(&self.core.store.table, bucket);
-        }
+        dead.into_iter().for_each(|bucket| self.drop_bucket(bucket));
     }
 
     // -- the catalog, on shard 0
@@ -316,7 +449,7 @@ impl<D: Device> Shard<D> {
             if let CatalogChange::PutNamespace(namespace) = &change {
                 self.core.store.keyring.add_namespace(namespace)?;
             }
-            self.append_and_wait(self.core.draft_catalog(change)?).await?;
+            self.commit_entered(self.core.draft_catalog(change)?).await?;
         }
         Ok(self.catalog())
     }
@@ -364,11 +497,15 @@ impl<D: Device> Shard<D> {
                 location: location.to_owned(),
             };
             drop(state);
-            self.append(self.core.draft_catalog(CatalogChange::PutBucket(bucket))?)
+            self.core
+                .draft_catalog(CatalogChange::PutBucket(bucket))
+                .and_then(|draft| self.commit(draft, None, vec![self.locks.enter(BucketId(0))]))
         };
         match completion {
             // Applied or failed, the name is no longer in the making.
-            Ok((_, completion)) => wait(completion).await?,
+            Ok(waiting) => {
+                waiting.wait().await?;
+            }
             Err(error) => {
                 self.state.borrow_mut().names_in_making.remove(name);
                 return Err(error);
@@ -379,60 +516,202 @@ impl<D: Device> Shard<D> {
 
     // -- inside
 
-    /// Checks a precondition against what is committed and queued. A failure that rests on something queued waits for that and looks again.
-    async fn check(&self, bucket: BucketId, key: &[u8], precondition: Precondition) -> Result<()> {
-        loop {
-            self.state.borrow().check_open(bucket)?;
-            let (current, pending) = self.state.borrow().current(bucket, key);
-            let verdict = match (precondition, current) {
-                (Precondition::None, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => {
-                    return Ok(());
-                }
-                (Precondition::ETag(wanted), Some(etag)) if wanted == etag => return Ok(()),
-                (Precondition::Absent | Precondition::ETag(_), Some(_)) => Error::PreconditionFailed,
-                (Precondition::Present | Precondition::ETag(_), None) => Error::NotFound,
-            };
-            if pending.is_none() {
-                return Err(verdict);
-            }
-            self.wait_for_key(bucket, key).await;
-        }
+    /// Takes a key, looks at it, checks a precondition: what a new current version of it settles.
+    async fn decide_put(&self, draft: &Draft, precondition: Precondition) -> Result<(KeyLock, Settlement)> {
+        let Effect::Version { key, kind, meta } = &draft.effect else {
+            unreachable!("a put is drafted as a version")
+        };
+        let bucket = draft.bucket;
+        let lock = self.locks.lock(bucket, key).await;
+        self.state.borrow().check_open(bucket)?;
+        let view = self.view(bucket, key, VersionId::Null).await?;
+        let state = self.state.borrow();
+        state.check_open(bucket)?;
+        precondition.check(view.etag())?;
+        let new = NewEntry { kind: *kind, numbering: meta.meta().numbering, size: meta.meta().size };
+        let slot_hash = |slot| state.index.hash_version(bucket, key, slot);
+        Ok((lock, view.settle_put(new, state.current_hash(bucket, key), slot_hash)))
     }
 
-    /// Waits until the queued change of a key that a decision rests on is durable or has failed.
-    async fn wait_for_key(&self, bucket: BucketId, key: &[u8]) {
-        loop {
-            let settled = self.settled.wait();
-            let (_, pending) = self.state.borrow().current(bucket, key);
-            if pending.is_none() {
-                return;
-            }
-            settled.await;
+    /// The versions of a key that a decision needs: the newest two, the `null` version, and `wanted`. The caller has the key's lock.
+    async fn view(&self, bucket: BucketId, key: &[u8], wanted: VersionId) -> Result<KeyView> {
+        let (is_new, has_numbered, floor) = {
+            let state = self.state.borrow();
+            let hash = state.current_hash(bucket, key);
+            let is_new = state.index.candidates(hash).next().is_none();
+            (is_new, state.bucket_usage(bucket).numbered > 0, state.floor(bucket))
+        };
+        // A key that has any version has a current one.
+        if is_new {
+            return Ok(KeyView::default());
         }
+        let mut entries = Vec::new();
+        if has_numbered || floor != Lsn(0) {
+            let mut walk = VersionWalk::with_dead(&self.state.borrow(), bucket);
+            walk.seek(&version_prefix(bucket, key)).await?;
+            let mut live = 0;
+            while let Some((next, entry)) = walk.next().await? {
+                if next != key {
+                    break;
+                }
+                let is_null = entry.version() == VersionId::Null;
+                live += usize::from(!is_null && entry.order >= floor);
+                // Of those with an id, two are enough to know the current one and the next.
+                if is_null || live <= 2 || entry.version() == wanted {
+                    entries.push(entry);
+                } else if wanted == VersionId::Null || wanted.number() > entry.order.0 {
+                    break;
+                }
+            }
+        } else {
+            entries.extend(self.null_entry(bucket, key).await?);
+        }
+        let mut view = KeyView::default();
+        for entry in entries {
+            let is_live = entry.order >= floor;
+            if !is_live && entry.version() != VersionId::Null {
+                continue;
+            }
+            let mut known = self.known(bucket, key, entry)?;
+            if known.entry.version() == wanted || known.entry.version() == VersionId::Null {
+                known.entry.extents = self.extents_of(&known.entry).await?;
+            }
+            if is_live { view.versions.push(known) } else { view.dead_null = Some(known) }
+        }
+        view.versions.sort_by_key(|known| std::cmp::Reverse(known.entry.order));
+        Ok(view)
+    }
+
+    /// The `null` version of a key in a bucket that has no other versions: from the memtable, or from its record, which costs one device read.
+    async fn null_entry(&self, bucket: BucketId, key: &[u8]) -> Result<Option<Entry>> {
+        let (in_memory, lookup) = {
+            let state = self.state.borrow();
+            let in_memory = state.directory.memtable_get(&version_key(bucket, key, NULL_SLOT));
+            (in_memory, state.lookup(&self.core.store.table, bucket, state.current_hash(bucket, key)))
+        };
+        match in_memory {
+            Some(Some(value)) => return decode_entry(&value).map(Some),
+            Some(None) => return Ok(None),
+            None => {}
+        }
+        for (segment, location) in &lookup.candidates {
+            let record = self.core.read_record(*segment, *location).await?;
+            if let Some((found, entry)) = entry_of(&record)?
+                && found == key
+                && record.header.identity.bucket == bucket
+            {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A version with what finds it.
+    fn known(&self, bucket: BucketId, key: &[u8], entry: Entry) -> Result<Known> {
+        let state = self.state.borrow();
+        let location = Location::from(&entry.place);
+        let is_at = |hash: &u64| state.index.candidates(*hash).any(|candidate| candidate == location);
+        let hashes = [state.current_hash(bucket, key), state.index.hash_version(bucket, key, entry.slot())];
+        let lost = Error::Corrupt {
+            segment: entry.place.segment,
+            offset: u64::from(entry.place.offset),
+            what: "a version of the directory is not in the index",
+        };
+        let hash = hashes.into_iter().find(is_at).ok_or(lost)?;
+        Ok(Known { entry, hash })
+    }
+
+    /// The extents of a version, from its record if the directory does not hold them.
+    async fn extents_of(&self, entry: &Entry) -> Result<EntryExtents> {
+        if let EntryExtents::Here(extents) = &entry.extents {
+            return Ok(EntryExtents::Here(extents.clone()));
+        }
+        let record = self.core.read_record(entry.place.segment, Location::from(&entry.place)).await?;
+        let gone = Error::Corrupt {
+            segment: entry.place.segment,
+            offset: u64::from(entry.place.offset),
+            what: "the record of a version is of another kind",
+        };
+        Ok(entry_of(&record)?.ok_or(gone)?.1.extents)
     }
 
     /// Queues a change that was decided on. No await lies between the decision and this.
-    fn append(&self, draft: Draft) -> Result<(Lsn, Completion<Result<()>>)> {
+    fn commit(&self, draft: Draft, settlement: Option<Settlement>, locks: Vec<KeyLock>) -> Result<Waiting> {
         let Draft { bucket, record, effect, pins } = draft;
-        let pending = state::pending_of(bucket, &effect);
-        let (lsn, completion) = self.log.append(bucket, record, effect, pins)?;
-        self.state.borrow_mut().queued(lsn, pending);
-        Ok((lsn, completion))
+        let waiting = self.queue(Change {
+            bucket,
+            record,
+            effect,
+            settlement,
+            pins,
+            locks,
+            temperature: Temperature::Hot,
+            purpose: Purpose::Log,
+        });
+        if bugs::is_planted(Bug::EarlyAcknowledge) { waiting.map(Waiting::acknowledged) } else { waiting }
     }
 
-    async fn append_and_wait(&self, draft: Draft) -> Result<()> {
-        let (_, completion) = self.append(draft)?;
-        wait(completion).await
+    fn queue(&self, change: Change) -> Result<Waiting> {
+        self.log.append(change).map(Waiting)
+    }
+
+    /// Commits a change of a bucket that is of no key.
+    async fn commit_entered(&self, draft: Draft) -> Result<()> {
+        let lock = self.locks.enter(draft.bucket);
+        self.commit(draft, None, vec![lock])?.wait().await.map(|_| ())
     }
 
     /// Whether no change is queued or in flight.
     pub fn is_idle(&self) -> bool {
-        self.log.is_idle() && self.state.borrow().is_idle()
+        self.log.is_idle() && self.locks.is_idle()
     }
 }
 
-async fn wait(completion: Completion<Result<()>>) -> Result<()> {
-    completion.wait().await.unwrap_or(Err(Error::Stopped))
+/// A queued change.
+struct Waiting(Completion<Result<Receipt>>);
+
+impl Waiting {
+    /// Waits no longer than it takes to queue.
+    fn acknowledged(self) -> Self {
+        let (done, waiting) = crate::event::completion();
+        done.complete(Ok(Receipt { lsn: Lsn(1), place: RecordPlace::default() }));
+        Waiting(waiting)
+    }
+
+    /// Waits until it is durable and applied.
+    async fn wait(self) -> Result<Receipt> {
+        self.0.wait().await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
+fn decode_entry(value: &[u8]) -> Result<Entry> {
+    Entry::decode(value).map_err(|malformed| Error::Corrupt {
+        segment: crate::ids::SegmentId(0),
+        offset: 0,
+        what: malformed.0,
+    })
+}
+
+/// Key and directory entry of a version's record; `None` for records of other kinds.
+fn entry_of(record: &OpenedRecord) -> Result<Option<(Vec<u8>, Entry)>> {
+    let kind = record.header.identity.kind;
+    if !matches!(kind, RecordKind::Version | RecordKind::DeleteMarker) {
+        return Ok(None);
+    }
+    let position = &record.header.position;
+    let body = VersionBody::decode(record.payload()).map_err(|malformed| Error::Corrupt {
+        segment: position.segment,
+        offset: u64::from(position.offset),
+        what: malformed.0,
+    })?;
+    let place = RecordPlace {
+        segment: position.segment,
+        offset: position.offset,
+        len: crate::log::padded(record.header.record_len()) as u32,
+    };
+    let entry =
+        EntryMeta::new(&body.meta, &body.pieces).entry(entry_kind(kind), record.header.order(), &place);
+    Ok(Some((body.key, entry)))
 }
 
 impl<D: Device> Core<D> {

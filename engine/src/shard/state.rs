@@ -1,202 +1,138 @@
 //! The state of a shard: what its log, applied in order, makes of it.
 //!
-//! [`State::apply`] is the only way it changes, for a commit and for replay alike. Live bytes are counted here: a reference is added before the
-//! one that it replaces is taken away.
+//! [`State::apply`] is the only way it changes, for a commit and for replay alike: records carry in their settlement what they take away, so that applying
+//! one needs neither the past nor a device. A reference is counted before the one that it replaces is taken away.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ledger::Ledger;
+use super::uploads::{Part, Upload, UploadPage, UploadPageQuery, Uploads};
 use super::{ChosenPart, PartPage, UploadView};
 use crate::catalog::Catalog;
-use crate::draft::{Effect, RecordPlace};
+use crate::device::Device;
+use crate::draft::{Effect, EntryMeta};
 use crate::error::{Error, Result};
-use crate::format::body::{ETag, Extent, PartBody, UploadBody};
+use crate::format::body::{Extent, PartBody, UploadBody};
 use crate::format::catalog::CatalogChange;
-use crate::ids::{BucketId, Lsn, SegmentId, UnixMillis, UploadId, UserId};
-use crate::index::directory::{Directory, Entry, Listed, Page, PageQuery, successor};
-use crate::index::hash::HashIndex;
-use crate::limits::{BLOCK_SIZE, PAGE_MAX};
-use crate::log::Committed;
+use crate::format::checkpoint::{BucketImage, Image, UploadImage};
+use crate::format::directory::{EntryKind, extent_key, version_key};
+use crate::format::settlement::{RecordPlace, Released, Settlement, UsageChange};
+use crate::format::upkeep::{CursorBody, ReapBody, Scope};
+use crate::ids::{BucketId, Lsn, SegmentId, UploadId};
+use crate::index::hash::{HashIndex, Location};
+use crate::index::lsm::{IndexChanges, Lsm};
+use crate::limits::BLOCK_SIZE;
 use crate::object::Lookup;
 use crate::segment::table::{SegmentPin, SegmentTable};
+use crate::sim::bugs::{self, Bug};
 
 /// Everything that a shard knows.
-pub(crate) struct State {
-    index: HashIndex,
-    buckets: HashMap<BucketId, BucketState>,
+pub(crate) struct State<D: Device> {
+    pub(super) index: HashIndex,
+    /// How the index changed since the directory's memtable was last frozen.
+    index_changes: IndexChanges,
+    pub(super) directory: Rc<Lsm<D>>,
+    pub(super) ledger: Ledger,
+    buckets: BTreeMap<BucketId, BucketState>,
     /// Buckets that take no more changes.
     closed: HashSet<BucketId>,
-    /// Keys with queued changes: the last of them, and the ETag that it leaves.
-    pending: HashMap<(BucketId, Box<[u8]>), PendingKey>,
-    /// Queued changes of each bucket.
-    pending_counts: HashMap<BucketId, usize>,
-    pending_count: usize,
     /// Uploads whose end is queued.
     ending: HashSet<UploadId>,
     pub(super) catalog: Arc<Catalog>,
     /// Names of buckets whose creation is queued.
     pub(super) names_in_making: HashSet<String>,
     last_reserved_bucket: BucketId,
+    /// Log consumers, and the first LSN that each has not seen.
+    pub(super) cursors: BTreeMap<String, Lsn>,
+    /// The LSN of the next record to apply.
+    next_lsn: Lsn,
+    /// The session of the last record applied; 0 before the first.
+    session: u64,
 }
-
-/// The last queued change of a key, and the ETag that it leaves.
-type PendingKey = (Lsn, Option<ETag>);
 
 #[derive(Default)]
 struct BucketState {
-    directory: Directory,
-    uploads: BTreeMap<(Box<[u8]>, UploadId), Upload>,
     usage: BucketUsage,
-}
-
-struct Upload {
-    record: RecordPlace,
-    body: UploadBody,
-    parts: BTreeMap<u16, Part>,
-}
-
-struct Part {
-    lsn: Lsn,
-    record: RecordPlace,
-    body: PartBody,
+    /// Versions of a lower order are gone; those that are not reaped still lie in directory and index.
+    floor: Lsn,
+    uploads: Uploads,
 }
 
 /// What a bucket holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketUsage {
-    /// Objects.
+    /// Keys whose current version is an object.
     pub objects: u64,
-    /// Their bytes.
+    /// Versions, delete markers included.
+    pub versions: u64,
+    /// Versions with an id of their own, delete markers included.
+    pub numbered: u64,
+    /// Bytes of all versions.
     pub bytes: u64,
     /// Uploads that are neither completed nor aborted.
     pub uploads: u64,
-}
-
-/// What page of a listing of uploads is wanted.
-#[derive(Clone, Debug, Default)]
-pub struct UploadPageQuery {
-    /// Only keys that begin with this.
-    pub prefix: Vec<u8>,
-    /// Keys that share what comes before this are shown as one; empty for none.
-    pub delimiter: Vec<u8>,
-    /// Only keys after this; or this key with upload ids after `after_upload`.
-    pub after_key: Vec<u8>,
-    /// See `after_key`.
-    pub after_upload: Option<UploadId>,
-    /// Uploads and common prefixes at most.
-    pub max: usize,
-}
-
-/// An upload as a listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedUpload {
-    /// Its key.
-    pub key: Vec<u8>,
-    /// Its id.
-    pub upload_id: UploadId,
-    /// When it began.
-    pub initiated: UnixMillis,
-    /// Who began it.
-    pub owner: UserId,
-    /// Storage class.
-    pub class: u8,
-    /// Checksum algorithm and kind.
-    pub checksum: (u8, u8),
-}
-
-/// A page of a listing of uploads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UploadPage {
-    /// Uploads, by key and id.
-    pub uploads: Vec<ListedUpload>,
-    /// Common prefixes, in order.
-    pub common_prefixes: Vec<Vec<u8>>,
-    /// Where the next page begins, when more follow: a key (or common prefix) and an upload of it.
-    pub next: Option<(Vec<u8>, Option<UploadId>)>,
+    /// Bytes of their parts.
+    pub upload_bytes: u64,
 }
 
 /// What became of closing a bucket.
 pub(super) enum Closing {
     /// It takes no more changes.
     Closed,
-    /// Changes of it are queued: ask again when they are done.
+    /// Changes of it are under way: ask again when they are done.
     Unsettled,
 }
 
-/// What a queued change means for later decisions.
-pub(super) struct Pending {
-    bucket: BucketId,
-    key: Option<(Box<[u8]>, Option<ETag>)>,
+/// A record as the log has it, ready to be applied.
+pub(crate) struct Applied<'a> {
+    pub(crate) lsn: Lsn,
+    pub(crate) session: u64,
+    /// The LSN that it was first committed with.
+    pub(crate) order: Lsn,
+    pub(crate) bucket: BucketId,
+    pub(crate) effect: &'a Effect,
+    pub(crate) settlement: Option<&'a Settlement>,
+    pub(crate) place: RecordPlace,
 }
 
-/// What that change leaves of its key.
-pub(super) fn pending_of(bucket: BucketId, effect: &Effect) -> Pending {
-    let key = match effect {
-        Effect::Version { key, meta } => Some((key.clone(), Some(meta.meta().etag))),
-        Effect::Tombstone { key } => Some((key.clone(), None)),
-        _ => None,
-    };
-    Pending { bucket, key }
-}
-
-impl State {
-    /// An empty state; the seed is random.
-    pub(crate) fn new(seed: u64) -> Self {
+impl<D: Device> State<D> {
+    /// An empty state.
+    pub(crate) fn new(seed: u64, directory: Rc<Lsm<D>>) -> Self {
         State {
             index: HashIndex::new(seed),
-            buckets: HashMap::new(),
+            index_changes: IndexChanges::default(),
+            directory,
+            ledger: Ledger::default(),
+            buckets: BTreeMap::new(),
             closed: HashSet::new(),
-            pending: HashMap::new(),
-            pending_counts: HashMap::new(),
-            pending_count: 0,
             ending: HashSet::new(),
             catalog: Arc::default(),
             names_in_making: HashSet::new(),
             last_reserved_bucket: BucketId(0),
+            cursors: BTreeMap::new(),
+            next_lsn: Lsn(1),
+            session: 0,
         }
     }
 
     // -- changing
 
-    /// Applies a durable record that was queued here.
-    pub(super) fn commit(&mut self, table: &SegmentTable, record: &Committed) {
-        self.apply(table, record.lsn, record.bucket, &record.effect, &record.place);
-        self.pending_count -= 1;
-        if let Some(count) = self.pending_counts.get_mut(&record.bucket) {
-            *count -= 1;
-            if *count == 0 {
-                self.pending_counts.remove(&record.bucket);
-            }
-        }
-        if let Some((key, _)) = pending_of(record.bucket, &record.effect).key {
-            let at = (record.bucket, key);
-            if self.pending.get(&at).is_some_and(|(lsn, _)| *lsn == record.lsn) {
-                self.pending.remove(&at);
-            }
-        }
-    }
-
     /// Applies a record: the whole meaning of the log.
-    pub(crate) fn apply(
-        &mut self,
-        table: &SegmentTable,
-        lsn: Lsn,
-        bucket: BucketId,
-        effect: &Effect,
-        place: &RecordPlace,
-    ) {
-        match effect {
-            Effect::Open => {}
-            Effect::Version { key, meta } => {
-                self.put(table, bucket, key, meta.as_ref().clone().entry(place));
-                if meta.meta().upload_id != UploadId::NONE {
-                    self.end_upload(table, bucket, key, meta.meta().upload_id);
-                }
+    pub(crate) fn apply(&mut self, table: &SegmentTable, record: &Applied<'_>) {
+        let bucket = record.bucket;
+        match record.effect {
+            Effect::Open | Effect::Checkpoint(_) => {}
+            Effect::Version { key, kind, meta } => self.put_version(table, record, key, *kind, meta),
+            Effect::Tombstone { key, .. } => {
+                let settlement = record.settlement.expect("a tombstone settles something");
+                self.settle(table, bucket, std::iter::repeat(key.as_ref()), settlement);
             }
-            Effect::Tombstone { key } => self.remove(table, bucket, key),
-            Effect::Upload(body) => self.begin_upload(table, bucket, body, place),
-            Effect::Part(body) => self.put_part(table, bucket, lsn, body, place),
+            Effect::RangeTombstone(scope) => self.empty(table, record, *scope),
+            Effect::Reap(body) => self.reap(table, record, body),
+            Effect::Upload(body) => self.put_upload(table, record, body),
+            Effect::Part(body) => self.put_part(table, record, body),
             Effect::UploadEnd { key, upload } => self.end_upload(table, bucket, key, *upload),
             Effect::Catalog(change) => {
                 if let CatalogChange::PutBucket(bucket) = change.as_ref() {
@@ -204,125 +140,279 @@ impl State {
                 }
                 Arc::make_mut(&mut self.catalog).apply(change.as_ref().clone());
             }
+            Effect::Cursor(CursorBody { name, lsn }) => {
+                match lsn {
+                    Some(lsn) => self.cursors.insert(name.clone(), *lsn),
+                    None => self.cursors.remove(name),
+                };
+            }
+        }
+        self.next_lsn = Lsn(record.lsn.0 + 1);
+        self.session = record.session;
+    }
+
+    fn put_version(
+        &mut self,
+        table: &SegmentTable,
+        record: &Applied<'_>,
+        key: &[u8],
+        kind: EntryKind,
+        meta: &EntryMeta,
+    ) {
+        let settlement = record.settlement.expect("a version settles something");
+        let upload = meta.meta().upload_id;
+        let extents = meta.extents().to_vec();
+        self.ledger.add_record(table, &record.place);
+        if !bugs::is_planted(Bug::SharedBytesUncounted) || extents.len() < 2 {
+            self.ledger.add_extents(table, &extents);
+        }
+        self.settle(table, record.bucket, std::iter::repeat(key), settlement);
+        let entry = meta.clone().entry(kind, record.order, &record.place);
+        for extent in &extents {
+            self.directory.insert(&extent_key(extent, record.bucket, key, entry.slot()), &[]);
+        }
+        self.directory.insert(&version_key(record.bucket, key, entry.slot()), &entry.encode());
+        self.insert_hash(settlement.own_hash, &record.place);
+        // A version that compaction moved ended its upload when it was made.
+        if upload != UploadId::NONE && record.order == record.lsn {
+            self.end_upload(table, record.bucket, key, upload);
         }
     }
 
-    fn put(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8], entry: Entry) {
-        add_record(table, entry.segment, entry.record_len);
-        add_extents(table, &entry.extents);
-        let hash = self.index.hash(bucket, key);
-        let (location, size) = (entry.location, entry.listed.size);
-        let of = self.buckets.entry(bucket).or_default();
-        of.usage.objects += 1;
-        of.usage.bytes += size;
-        let old = of.directory.insert(key, entry);
-        if let Some(old) = old {
-            self.release(table, bucket, hash, &old);
+    /// Takes away what a record settles; `keys` are those of the released versions.
+    fn settle<'a>(
+        &mut self,
+        table: &SegmentTable,
+        bucket: BucketId,
+        keys: impl Iterator<Item = &'a [u8]>,
+        settlement: &Settlement,
+    ) {
+        for (released, key) in settlement.released.iter().zip(keys) {
+            self.release(table, bucket, key, released);
         }
+        for rehashed in &settlement.rehashed {
+            self.remove_hash(rehashed.from, &rehashed.place);
+            self.insert_hash(rehashed.to, &rehashed.place);
+        }
+        let mut usage = settlement.usage;
+        if bugs::is_planted(Bug::UsageNotReduced) {
+            usage.objects = usage.objects.max(0);
+        }
+        self.buckets.entry(bucket).or_default().usage.change(&usage);
+    }
+
+    fn release(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8], released: &Released) {
+        self.remove_hash(released.hash, &released.place);
+        self.directory.remove(&version_key(bucket, key, released.slot));
+        for extent in &released.extents {
+            self.directory.remove(&extent_key(extent, bucket, key, released.slot));
+        }
+        self.ledger.sub_record(table, &released.place);
+        self.ledger.sub_extents(table, &released.extents);
+    }
+
+    fn insert_hash(&mut self, hash: u64, place: &RecordPlace) {
+        let location = Location::from(place);
         self.index.insert(hash, location);
+        self.index_changes.added.push((hash, location.raw()));
     }
 
-    fn remove(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8]) {
-        let Some(of) = self.buckets.get_mut(&bucket) else { return };
-        if let Some(old) = of.directory.remove(key) {
-            let hash = self.index.hash(bucket, key);
-            self.release(table, bucket, hash, &old);
+    fn remove_hash(&mut self, hash: u64, place: &RecordPlace) {
+        let location = Location::from(place);
+        if bugs::is_planted(Bug::StaleHashEntry) {
+            return;
+        }
+        assert!(self.index.remove(hash, location), "every version that is there is in the index");
+        self.index_changes.removed.push((hash, location.raw()));
+    }
+
+    fn empty(&mut self, table: &SegmentTable, record: &Applied<'_>, scope: Scope) {
+        let of = self.buckets.entry(record.bucket).or_default();
+        of.floor = record.order;
+        of.usage = BucketUsage {
+            uploads: of.usage.uploads,
+            upload_bytes: of.usage.upload_bytes,
+            ..BucketUsage::default()
+        };
+        if scope == Scope::Bucket {
+            self.closed.insert(record.bucket);
+            let ended: Vec<Upload> = of.uploads.drain().collect();
+            of.usage = BucketUsage::default();
+            ended.iter().for_each(|upload| self.release_upload(table, upload));
         }
     }
 
-    /// What a replaced or removed entry held is dead.
-    fn release(&mut self, table: &SegmentTable, bucket: BucketId, hash: u64, old: &Entry) {
-        assert!(self.index.remove(hash, old.location), "every directory entry is in the hash index");
-        if let Some(of) = self.buckets.get_mut(&bucket) {
-            of.usage.objects -= 1;
-            of.usage.bytes -= old.listed.size;
+    fn reap(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &ReapBody) {
+        let settlement = record.settlement.expect("a reap settles something");
+        self.settle(table, record.bucket, body.keys.iter().map(Vec::as_slice), settlement);
+        if let Some(of) = self.buckets.get_mut(&record.bucket)
+            && body.is_last
+            && of.floor == body.floor
+        {
+            of.floor = Lsn(0);
+            if self.closed.contains(&record.bucket) {
+                self.buckets.remove(&record.bucket);
+            }
         }
-        table.sub_live(old.segment, u64::from(old.record_len));
-        sub_extents(table, &old.extents);
     }
 
-    fn begin_upload(
-        &mut self,
-        table: &SegmentTable,
-        bucket: BucketId,
-        body: &UploadBody,
-        place: &RecordPlace,
-    ) {
-        add_record(table, place.segment, place.len);
-        let of = self.buckets.entry(bucket).or_default();
+    fn put_upload(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &UploadBody) {
+        let of = self.buckets.entry(record.bucket).or_default();
+        if record.order != record.lsn {
+            // Compaction moved it; it may have ended meanwhile.
+            let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return };
+            let old = std::mem::replace(&mut upload.record, record.place);
+            self.ledger.add_record(table, &record.place);
+            self.ledger.sub_record(table, &old);
+            return;
+        }
         of.usage.uploads += 1;
-        let upload = Upload { record: *place, body: body.clone(), parts: BTreeMap::new() };
-        of.uploads.insert((body.key.as_slice().into(), body.upload_id), upload);
+        let upload =
+            Upload { record: record.place, order: record.order, body: body.clone(), parts: BTreeMap::new() };
+        let replaced = of.uploads.insert(upload);
+        assert!(replaced.is_none(), "upload ids are random");
+        self.ledger.add_record(table, &record.place);
     }
 
-    fn put_part(
-        &mut self,
-        table: &SegmentTable,
-        bucket: BucketId,
-        lsn: Lsn,
-        body: &PartBody,
-        place: &RecordPlace,
-    ) {
-        let Some(upload) = self.upload_mut(bucket, &body.key, body.upload_id) else { return };
-        add_record(table, place.segment, place.len);
-        add_extents(table, body.pieces.iter().flat_map(|piece| &piece.extents));
-        let part = Part { lsn, record: *place, body: body.clone() };
-        if let Some(old) = upload.parts.insert(body.summary.number, part) {
-            release_part(table, &old);
+    fn put_part(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &PartBody) {
+        let Some(of) = self.buckets.get_mut(&record.bucket) else { return };
+        let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return };
+        let number = body.summary.number;
+        let is_moved = record.order != record.lsn;
+        // What compaction moved counts only if it is still what is there.
+        if is_moved && upload.parts.get(&number).is_none_or(|part| part.order != record.order) {
+            return;
+        }
+        let part = Part { record: record.place, order: record.order, body: body.clone() };
+        self.ledger.add_record(table, &part.record);
+        self.ledger.add_extents(table, part.extents());
+        of.usage.upload_bytes += body.summary.size;
+        if let Some(old) = upload.parts.insert(number, part) {
+            of.usage.upload_bytes -= old.body.summary.size;
+            self.ledger.sub_record(table, &old.record);
+            self.ledger.sub_extents(table, old.extents());
         }
     }
 
     fn end_upload(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8], upload: UploadId) {
         self.ending.remove(&upload);
+        if bugs::is_planted(Bug::UploadKept) {
+            return;
+        }
         let Some(of) = self.buckets.get_mut(&bucket) else { return };
-        if let Some(ended) = of.uploads.remove(&(key.into(), upload)) {
+        if let Some(ended) = of.uploads.remove(key, upload) {
             of.usage.uploads -= 1;
-            release_upload(table, &ended);
+            of.usage.upload_bytes -= ended.parts.values().map(|part| part.body.summary.size).sum::<u64>();
+            self.release_upload(table, &ended);
         }
     }
 
-    /// Forgets a bucket, and counts as dead what it held.
-    pub(super) fn drop_bucket(&mut self, table: &SegmentTable, bucket: BucketId) {
-        self.closed.insert(bucket);
-        let Some(dropped) = self.buckets.remove(&bucket) else { return };
-        for (key, entry) in dropped.directory.iter() {
-            let hash = self.index.hash(bucket, key);
-            self.release(table, bucket, hash, entry);
-        }
-        dropped.uploads.values().for_each(|upload| release_upload(table, upload));
-    }
-
-    // -- what is queued
-
-    pub(super) fn queued(&mut self, lsn: Lsn, pending: Pending) {
-        self.pending_count += 1;
-        *self.pending_counts.entry(pending.bucket).or_default() += 1;
-        if let Some((key, etag)) = pending.key {
-            self.pending.insert((pending.bucket, key), (lsn, etag));
+    fn release_upload(&mut self, table: &SegmentTable, upload: &Upload) {
+        self.ledger.sub_record(table, &upload.record);
+        for part in upload.parts.values() {
+            self.ledger.sub_record(table, &part.record);
+            self.ledger.sub_extents(table, part.extents());
         }
     }
 
     /// All that was queued has failed.
-    pub(super) fn forget_pending(&mut self) {
+    pub(super) fn forget_queued(&mut self) {
         self.ending.clear();
         self.names_in_making.clear();
-        self.pending.clear();
-        self.pending_counts.clear();
-        self.pending_count = 0;
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.pending_count == 0
+    // -- checkpoints
+
+    /// Goes on after a record as if it had not been there.
+    pub(crate) fn pass_over(&mut self, lsn: Lsn) {
+        self.next_lsn = Lsn(lsn.0 + 1);
     }
 
-    /// The ETag that a key has once everything queued is applied, and the queued change that makes it so.
-    pub(super) fn current(&self, bucket: BucketId, key: &[u8]) -> (Option<ETag>, Option<Lsn>) {
-        if !self.pending.is_empty()
-            && let Some((lsn, etag)) = self.pending.get(&(bucket, Box::from(key)))
-        {
-            return (*etag, Some(*lsn));
+    /// What a checkpoint stores, but for the runs.
+    pub(super) fn image(&self) -> Image {
+        let bucket_image = |(bucket, of): (&BucketId, &BucketState)| BucketImage {
+            bucket: *bucket,
+            objects: of.usage.objects,
+            versions: of.usage.versions,
+            numbered: of.usage.numbered,
+            bytes: of.usage.bytes,
+            floor: of.floor,
+        };
+        Image {
+            catalog: self.catalog.changes(),
+            last_bucket: self.catalog.last_bucket(),
+            runs: Vec::new(),
+            buckets: self.buckets.iter().map(bucket_image).collect(),
+            liveness: self.ledger.image(),
+            uploads: self
+                .buckets
+                .iter()
+                .flat_map(|(bucket, of)| of.uploads.iter().map(|upload| upload.image(*bucket)))
+                .collect(),
+            cursors: self.cursors.iter().map(|(name, lsn)| (name.clone(), *lsn)).collect(),
         }
-        (self.entry(bucket, key).map(|entry| entry.listed.etag), None)
+    }
+
+    /// The state of a checkpoint whose runs are open; `index_changes` of the runs come separately.
+    pub(crate) fn restore(&mut self, table: &SegmentTable, image: Image, next_lsn: Lsn, session: u64) {
+        self.ledger = Ledger::restore(table, &image.liveness);
+        self.catalog = Arc::new(Catalog::restore(image.catalog, image.last_bucket));
+        self.cursors = image.cursors.into_iter().collect();
+        for of in image.buckets {
+            let bucket = self.buckets.entry(of.bucket).or_default();
+            bucket.floor = of.floor;
+            bucket.usage = BucketUsage {
+                objects: of.objects,
+                versions: of.versions,
+                numbered: of.numbered,
+                bytes: of.bytes,
+                ..BucketUsage::default()
+            };
+        }
+        for upload in image.uploads {
+            let of = self.buckets.entry(upload.bucket).or_default();
+            of.usage.uploads += 1;
+            let parts = upload
+                .parts
+                .into_iter()
+                .map(|(record, order, body)| (body.summary.number, Part { record, order, body }))
+                .inspect(|(_, part)| of.usage.upload_bytes += part.body.summary.size)
+                .collect();
+            of.uploads.insert(Upload { record: upload.place, order: upload.order, body: upload.body, parts });
+        }
+        (self.next_lsn, self.session) = (next_lsn, session);
+    }
+
+    /// How the index changed since the last call: what goes with the frozen memtable.
+    pub(super) fn take_index_changes(&mut self) -> IndexChanges {
+        std::mem::take(&mut self.index_changes)
+    }
+
+    /// Gives back what could not be written.
+    pub(super) fn put_back_index_changes(&mut self, mut changes: IndexChanges) {
+        changes.added.append(&mut self.index_changes.added);
+        changes.removed.append(&mut self.index_changes.removed);
+        self.index_changes = changes;
+    }
+
+    /// The cursor of the slowest log consumer.
+    pub(crate) fn slowest_cursor(&self) -> Option<Lsn> {
+        self.cursors.values().min().copied()
+    }
+
+    /// The LSN of the next record to apply.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    /// The session of the last record applied; 0 before the first.
+    pub(crate) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// The index, while runs are loaded into it.
+    pub(crate) fn index_mut(&mut self) -> &mut HashIndex {
+        &mut self.index
     }
 
     // -- deciding
@@ -365,20 +455,24 @@ impl State {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
         let is_current =
-            |part: &ChosenPart| upload.parts.get(&part.number).is_some_and(|p| p.lsn == part.lsn);
+            |part: &ChosenPart| upload.parts.get(&part.number).is_some_and(|p| p.order == part.lsn);
         if chosen.iter().all(is_current) { Ok(()) } else { Err(Error::Conflict) }
     }
 
-    pub(super) fn close_if_empty(&mut self, bucket: BucketId) -> Result<Closing> {
+    pub(super) fn close_if_empty(&mut self, bucket: BucketId, is_busy: bool) -> Result<Closing> {
         self.check_open(bucket)?;
-        if self.pending_counts.contains_key(&bucket) {
+        if is_busy {
             return Ok(Closing::Unsettled);
         }
-        if self.buckets.get(&bucket).is_some_and(|of| !of.directory.is_empty()) {
+        if self.bucket_usage(bucket).versions > 0 {
             return Err(Error::BucketNotEmpty);
         }
         self.closed.insert(bucket);
         Ok(Closing::Closed)
+    }
+
+    pub(super) fn close(&mut self, bucket: BucketId) {
+        self.closed.insert(bucket);
     }
 
     pub(super) fn reopen(&mut self, bucket: BucketId) {
@@ -394,27 +488,34 @@ impl State {
 
     // -- reading
 
-    pub(super) fn entry(&self, bucket: BucketId, key: &[u8]) -> Option<&Entry> {
-        self.buckets.get(&bucket)?.directory.entry(key)
+    /// What finds the current version of a key.
+    pub(super) fn current_hash(&self, bucket: BucketId, key: &[u8]) -> u64 {
+        self.index.hash(bucket, key)
     }
 
-    pub(super) fn lookup(&self, table: &Arc<SegmentTable>, bucket: BucketId, key: &[u8]) -> Result<Lookup> {
-        self.check_open(bucket)?;
-        let entry = self.entry(bucket, key).ok_or(Error::NotFound)?;
-        let hash = self.index.hash(bucket, key);
-        let candidates = self
+    /// Places of records that may be found by that hash, pinned.
+    pub(super) fn lookup(&self, table: &Arc<SegmentTable>, bucket: BucketId, hash: u64) -> Lookup {
+        let candidates: Vec<(SegmentId, Location)> = self
             .index
             .candidates(hash)
             .filter_map(|location| Some((table.id_at(location.segment_index())?, location)))
             .collect();
-        let mut pins = pins(table, &entry.extents)?;
-        pins.extend(table.pin(entry.segment));
-        Ok(Lookup { candidates, pins })
+        let mut pins: Vec<SegmentPin> =
+            candidates.iter().filter_map(|(segment, _)| table.pin(*segment)).collect();
+        if bugs::is_planted(Bug::UnpinnedRead) {
+            pins.clear();
+        }
+        Lookup { candidates, floor: self.floor(bucket), version: None, pins }
     }
 
-    pub(super) fn page(&self, bucket: BucketId, query: &PageQuery) -> Result<Page<Listed>> {
-        self.check_open(bucket)?;
-        Ok(self.buckets.get(&bucket).map_or_else(Page::default, |of| of.directory.page(query)))
+    /// Versions of a lower order are gone.
+    pub(super) fn floor(&self, bucket: BucketId) -> Lsn {
+        self.buckets.get(&bucket).map_or(Lsn(0), |of| of.floor)
+    }
+
+    /// Buckets with versions to be reaped.
+    pub(super) fn floors(&self) -> Vec<(BucketId, Lsn)> {
+        self.buckets.iter().filter(|(_, of)| of.floor != Lsn(0)).map(|(id, of)| (*id, of.floor)).collect()
     }
 
     pub(super) fn upload(
@@ -426,22 +527,22 @@ impl State {
     ) -> Result<UploadView> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
-        let extents: Vec<Extent> = upload
-            .parts
-            .values()
-            .flat_map(|part| &part.body.pieces)
-            .flat_map(|piece| piece.extents.iter().copied())
-            .collect();
+        let extents: Vec<Extent> = upload.parts.values().flat_map(|part| part.extents().copied()).collect();
         Ok(UploadView {
             upload: upload.body.clone(),
-            parts: upload.parts.values().map(|part| (part.lsn, part.body.clone())).collect(),
+            parts: upload.parts.values().map(|part| (part.order, part.body.clone())).collect(),
             pins: pins(table, &extents)?,
         })
     }
 
-    pub(super) fn upload_body(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<UploadBody> {
-        self.check_upload(bucket, key, upload)?;
-        Ok(self.upload_ref(bucket, key, upload)?.body.clone())
+    pub(super) fn upload_ref(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<&Upload> {
+        let of = self.buckets.get(&bucket).ok_or(Error::UploadNotFound)?;
+        of.uploads.upload(key, upload).ok_or(Error::UploadNotFound)
+    }
+
+    /// All uploads, with their buckets.
+    pub(super) fn uploads(&self) -> impl Iterator<Item = (BucketId, &Upload)> {
+        self.buckets.iter().flat_map(|(bucket, of)| of.uploads.iter().map(|upload| (*bucket, upload)))
     }
 
     pub(super) fn part_page(
@@ -454,7 +555,7 @@ impl State {
     ) -> Result<PartPage> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
-        let mut rest = upload.parts.range((Bound::Excluded(after), Bound::Unbounded));
+        let mut rest = upload.parts.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
         let parts =
             rest.by_ref().take(max).map(|(_, part)| (part.body.summary, part.body.modified)).collect();
         Ok(PartPage { upload: upload.body.clone(), parts, is_truncated: rest.next().is_some() })
@@ -462,127 +563,48 @@ impl State {
 
     pub(super) fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> Result<UploadPage> {
         self.check_open(bucket)?;
-        Ok(self.buckets.get(&bucket).map_or_else(UploadPage::default, |of| of.upload_page(query)))
+        Ok(self.buckets.get(&bucket).map_or_else(UploadPage::default, |of| of.uploads.page(query)))
+    }
+
+    pub(super) fn bucket_usage(&self, bucket: BucketId) -> BucketUsage {
+        self.buckets.get(&bucket).map_or_else(BucketUsage::default, |of| of.usage)
     }
 
     pub(super) fn usage(&self) -> Vec<(BucketId, BucketUsage)> {
-        self.buckets.iter().map(|(id, of)| (*id, of.usage)).collect()
-    }
-
-    pub(super) fn version_count(&self) -> usize {
-        self.index.len()
+        let is_open = |(id, _): &(&BucketId, &BucketState)| !self.closed.contains(id);
+        self.buckets.iter().filter(is_open).map(|(id, of)| (*id, of.usage)).collect()
     }
 
     pub(super) fn bucket_ids(&self) -> impl Iterator<Item = BucketId> + '_ {
         self.buckets.keys().copied()
     }
+}
 
-    fn upload_ref(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<&Upload> {
-        let of = self.buckets.get(&bucket).ok_or(Error::UploadNotFound)?;
-        of.uploads.get(&(key.into(), upload)).ok_or(Error::UploadNotFound)
-    }
-
-    fn upload_mut(&mut self, bucket: BucketId, key: &[u8], upload: UploadId) -> Option<&mut Upload> {
-        self.buckets.get_mut(&bucket)?.uploads.get_mut(&(key.into(), upload))
+impl BucketUsage {
+    fn change(&mut self, by: &UsageChange) {
+        let changed =
+            |value: u64, by: i64| value.checked_add_signed(by).expect("no more goes than was counted");
+        self.objects = changed(self.objects, i64::from(by.objects));
+        self.versions = changed(self.versions, i64::from(by.versions));
+        self.numbered = changed(self.numbered, i64::from(by.numbered));
+        self.bytes = changed(self.bytes, by.bytes);
     }
 }
 
-impl BucketState {
-    fn upload_page(&self, query: &UploadPageQuery) -> UploadPage {
-        let mut page = UploadPage::default();
-        let max = query.max.min(PAGE_MAX);
-        let mut from = match query.after_upload {
-            Some(id) if !query.after_key.is_empty() => {
-                Bound::Excluded((Box::from(query.after_key.as_slice()), id))
-            }
-            _ if query.after_key.is_empty() => Bound::Unbounded,
-            // All uploads of that key are passed over.
-            _ => Bound::Excluded((Box::from(query.after_key.as_slice()), UploadId([0xff; 16]))),
-        };
-        let prefix_start: Box<[u8]> = query.prefix.as_slice().into();
-        if query.after_key < query.prefix {
-            from = Bound::Included((prefix_start, UploadId::NONE));
-        } else if ends_with_delimiter(&query.after_key, query) {
-            match successor(&query.after_key) {
-                Some(end) => from = Bound::Included((end.into(), UploadId::NONE)),
-                None => return page,
-            }
+impl Upload {
+    fn image(&self, bucket: BucketId) -> UploadImage {
+        UploadImage {
+            bucket,
+            place: self.record,
+            order: self.order,
+            body: self.body.clone(),
+            parts: self.parts.values().map(|part| (part.record, part.order, part.body.clone())).collect(),
         }
-        let mut last = None;
-        while max > 0
-            && let Some(((key, id), upload)) = self.uploads.range((from.clone(), Bound::Unbounded)).next()
-            && key.starts_with(&query.prefix)
-        {
-            if page.uploads.len() + page.common_prefixes.len() == max {
-                page.next = last;
-                return page;
-            }
-            match common_prefix(key, query) {
-                Some(prefix) => {
-                    page.common_prefixes.push(prefix.to_vec());
-                    last = Some((prefix.to_vec(), None));
-                    let Some(end) = successor(prefix) else { return page };
-                    from = Bound::Included((end.into(), UploadId::NONE));
-                }
-                None => {
-                    page.uploads.push(listed_upload(&upload.body));
-                    last = Some((key.to_vec(), Some(*id)));
-                    from = Bound::Excluded((key.clone(), *id));
-                }
-            }
-        }
-        page
     }
-}
-
-fn common_prefix<'a>(key: &'a [u8], query: &UploadPageQuery) -> Option<&'a [u8]> {
-    crate::index::directory::common_prefix(key, &query.prefix, &query.delimiter)
-}
-
-/// Whether a marker is itself a common prefix, so that all keys under it were shown.
-fn ends_with_delimiter(marker: &[u8], query: &UploadPageQuery) -> bool {
-    common_prefix(marker, query).is_some_and(|prefix| prefix == marker)
-}
-
-fn listed_upload(body: &UploadBody) -> ListedUpload {
-    ListedUpload {
-        key: body.key.clone(),
-        upload_id: body.upload_id,
-        initiated: body.initiated,
-        owner: body.owner,
-        class: body.class,
-        checksum: (body.checksum_algorithm, body.checksum_kind),
-    }
-}
-
-fn add_record(table: &SegmentTable, segment: SegmentId, len: u32) {
-    table.add_live(segment, u64::from(len), 0);
-}
-
-fn add_extents<'a>(table: &SegmentTable, extents: impl IntoIterator<Item = &'a Extent>) {
-    for extent in extents {
-        table.add_live(extent.segment, extent.disk_len(), extent.block + extent.block_count);
-    }
-}
-
-fn sub_extents<'a>(table: &SegmentTable, extents: impl IntoIterator<Item = &'a Extent>) {
-    for extent in extents {
-        table.sub_live(extent.segment, extent.disk_len());
-    }
-}
-
-fn release_part(table: &SegmentTable, part: &Part) {
-    table.sub_live(part.record.segment, u64::from(part.record.len));
-    sub_extents(table, part.body.pieces.iter().flat_map(|piece| &piece.extents));
-}
-
-fn release_upload(table: &SegmentTable, upload: &Upload) {
-    table.sub_live(upload.record.segment, u64::from(upload.record.len));
-    upload.parts.values().for_each(|part| release_part(table, part));
 }
 
 /// A pin for each segment that those extents lie in.
-fn pins(table: &Arc<SegmentTable>, extents: &[Extent]) -> Result<Vec<SegmentPin>> {
+pub(super) fn pins(table: &Arc<SegmentTable>, extents: &[Extent]) -> Result<Vec<SegmentPin>> {
     let mut segments: Vec<SegmentId> = extents.iter().map(|extent| extent.segment).collect();
     segments.sort_unstable();
     segments.dedup();

@@ -15,10 +15,10 @@ use engine::device::{AlignedBuffer, IoFailure};
 use engine::format::body::{ETag, UploadBody, VersionMeta};
 use engine::format::record::SealKind;
 use engine::format::superblock::Tier;
-use engine::ids::{BucketId, NamespaceId, ShardId, UnixMillis, UploadId, UserId};
+use engine::ids::{BucketId, NamespaceId, ShardId, UnixMillis, UploadId, UserId, VersionId};
 use engine::{
     Catalog, ChosenPart, Content, Core, Device, Error, FormatOptions, Layout, NewPart, NewVersion,
-    ObjectWriter, Precondition, Result, Shard, Store, Version,
+    ObjectWriter, Precondition, Result, Shard, Store, Upkeep, Version,
 };
 
 /// The namespace of all tests.
@@ -277,6 +277,13 @@ impl TestStore {
         self.core.sealing(&self.catalog, NAMESPACE).expect("the namespace is there")
     }
 
+    /// Does all that is to be done in the background.
+    pub async fn settle(&self) {
+        for shard in &self.shards {
+            while shard.upkeep().await.expect("upkeep") == Upkeep::Progressed {}
+        }
+    }
+
     pub async fn content(&self, bytes: &[u8], layout: Layout) -> Result<Content> {
         let mut writer = ObjectWriter::new(self.core.clone(), &self.sealing(), bytes.len() as u64, layout)?;
         for piece in bytes.chunks(10_000) {
@@ -292,7 +299,7 @@ impl TestStore {
     pub async fn put_if(&self, key: &str, bytes: &[u8], precondition: Precondition) -> Result<()> {
         let content = self.content(bytes, Layout::InlineIfSmall).await?;
         let draft = self.core.draft_version(&self.sealing(), self.new_version(key, bytes), content)?;
-        self.home().put(draft, precondition).await
+        self.home().put(draft, precondition).await.map(|_| ())
     }
 
     pub fn new_version(&self, key: &str, bytes: &[u8]) -> NewVersion {
@@ -321,8 +328,13 @@ impl TestStore {
     }
 
     pub async fn delete(&self, key: &str) -> Result<bool> {
-        let draft =
-            self.core.draft_tombstone(&self.sealing(), self.bucket(), key.as_bytes(), UnixMillis(6))?;
+        let draft = self.core.draft_tombstone(
+            &self.sealing(),
+            self.bucket(),
+            key.as_bytes(),
+            VersionId::Null,
+            UnixMillis(6),
+        )?;
         self.home().delete(draft, Precondition::None).await
     }
 
@@ -355,7 +367,7 @@ impl TestStore {
         new.meta.parts = view.parts.iter().map(|(_, part)| part.summary).collect();
         let draft =
             self.core.draft_version(&self.sealing(), new, Content::Frames { pieces, pins: view.pins })?;
-        self.home().complete_upload(draft, &chosen, Precondition::None).await
+        self.home().complete_upload(draft, &chosen, Precondition::None).await.map(|_| ())
     }
 
     pub async fn abort(&self, key: &str, upload_id: UploadId) -> Result<()> {

@@ -10,7 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use engine::crypto::Sealing;
-use engine::{Content, Layout, ObjectWriter};
+use engine::{Content, Layout};
 use proto_s3::http::{CONTINUE, Framing, RequestHead, expects_continue, framing};
 use proto_s3::sigv4::PayloadAuth;
 use proto_s3::{
@@ -18,6 +18,7 @@ use proto_s3::{
 };
 
 use super::error::Outcome;
+use super::writer::Writer;
 use crate::budget::Permit;
 use crate::service::S3Service;
 use crate::stream::{Patience, Stream};
@@ -137,7 +138,7 @@ impl Body<'_> {
         stated: &ChecksumRequest,
     ) -> Outcome<Taken> {
         let len = self.payload_len();
-        let mut writer = ObjectWriter::new(service.core().clone(), sealing, len, layout)?;
+        let mut writer = Writer::open(service, sealing, len, layout).await?;
         let _permit = admit(service, len.min(TRANSFER_LEN)).await?;
         let mut hasher = BodyHasher::new(Some(algorithm));
         let trailers = self

@@ -7,7 +7,7 @@ use engine::crypto::Sealing;
 use engine::format::catalog::{Bucket, User};
 use engine::format::record::SealKind;
 use engine::ids::{UnixMillis, UploadId};
-use engine::{Catalog, Error as EngineError};
+use engine::{Catalog, Draft, Error as EngineError, Version};
 use proto_s3::condition::WriteCondition;
 use proto_s3::http::RequestHead;
 use proto_s3::op::{Encryption, Owner};
@@ -17,6 +17,9 @@ use super::error::{Outcome, Refusal, no_such_bucket, no_such_key, no_such_upload
 use super::object_meta::{self, StoredObject};
 use crate::service::S3Service;
 use crate::storage::EngineShard;
+
+/// How often an object is looked up that is replaced or moved each time before it is read. Each time a change of the key has been committed in between.
+const LOOKUPS_MAX: usize = 100;
 
 /// A request of a known user.
 pub(super) struct Exchange {
@@ -77,17 +80,47 @@ impl Exchange {
         Ok(self.service.on_shard(bucket.home, ask).await?)
     }
 
+    /// Asks the home shard of a bucket to take in new data, once there is space for it.
+    pub(super) async fn store_at_home<R, F>(
+        &self,
+        bucket: &Bucket,
+        draft: Draft,
+        store: F,
+    ) -> Outcome<engine::Result<R>>
+    where
+        R: Send + 'static,
+        F: AsyncFnOnce(Rc<EngineShard>, Draft) -> engine::Result<R> + Send + 'static,
+    {
+        let mut patience = self.service.space().patience();
+        let ask = move |shard: Rc<EngineShard>| async move {
+            patience.attempt(async || shard.admit(&draft)).await?;
+            // Nothing lies between having been let in and the shard's own look.
+            store(shard, draft).await
+        };
+        self.at_home(bucket, ask).await
+    }
+
     /// An object as it is now. `NoSuchKey` when there is none.
     pub(super) async fn object(&self, bucket: &Bucket, key: &str) -> Outcome<StoredObject> {
-        let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-        let lookup = match self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await?
-        {
-            Err(EngineError::NotFound) => return Err(no_such_key(key).into()),
-            other => other?,
-        };
-        let version = self.service.core().read_version(lookup, bucket.id, key.as_bytes()).await?;
-        let version = version.ok_or_else(|| no_such_key(key))?;
+        let version = self.version(bucket, key).await?.ok_or_else(|| no_such_key(key))?;
         Ok(StoredObject::new(version, self.encryption(bucket)))
+    }
+
+    /// A key's object; `None` when there is none. One that is replaced or moved between being looked up and read is looked up again.
+    async fn version(&self, bucket: &Bucket, key: &str) -> Outcome<Option<Version>> {
+        for _ in 0..LOOKUPS_MAX {
+            let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
+            let found = self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await?;
+            let lookup = match found {
+                Err(EngineError::NotFound) => return Ok(None),
+                other => other?,
+            };
+            match self.service.core().read_version(lookup, bucket.id, key.as_bytes()).await {
+                Err(EngineError::Conflict) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(Refusal { error: Error::new(Code::SlowDown), cause: Some(EngineError::Conflict) })
     }
 
     /// Refuses a conditional write that cannot succeed as things are, before its body is taken in. The home shard decides again, for good, when
@@ -101,15 +134,12 @@ impl Exchange {
         if condition == WriteCondition::None {
             return Ok(());
         }
-        let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-        let found =
-            self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted).map(|_| ()) }).await?;
-        match (found, condition) {
-            (Ok(()), WriteCondition::Absent) => {
+        match (self.version(bucket, key).await?, condition) {
+            (Some(_), WriteCondition::Absent) => {
                 Err(Refusal::of_write(EngineError::PreconditionFailed, condition, key))
             }
-            (Ok(()), _) | (Err(EngineError::NotFound), WriteCondition::Absent) => Ok(()),
-            (Err(error), _) => Err(Refusal::of_write(error, condition, key)),
+            (Some(_), _) | (None, WriteCondition::Absent) => Ok(()),
+            (None, _) => Err(Refusal::of_write(EngineError::NotFound, condition, key)),
         }
     }
 }

@@ -21,6 +21,7 @@ mod error;
 mod exchange;
 mod object_meta;
 mod op;
+mod writer;
 
 use proto_s3::Operation;
 

@@ -145,3 +145,22 @@ async fn a_device_that_is_not_what_it_should_be_is_refused_and_left_alone() {
         assert!(std::fs::read(&device).unwrap() == content && !data.join("device-1.basalt").exists());
     }
 }
+
+#[tokio::test]
+async fn an_orderly_end_leaves_nothing_to_replay_and_a_crash_does() {
+    let mut stage = stage().await;
+    let unfinished = fill(&stage).await;
+    let replayed = |stage: &Stage| stage.node.metric("basalt_memtable_bytes{");
+    assert!(replayed(&stage) > 0.0);
+    stage.node.restart();
+    assert_eq!(replayed(&stage), 0.0);
+    stage.s3 = connect(&stage.node);
+    check(&stage, &unfinished).await;
+    assert_eq!(stage.node.metric("basalt_versions{"), 5.0);
+    assert_eq!(stage.node.metric("basalt_directory_runs{"), 1.0);
+    stage.put("inline", "small").await;
+    stage.node.kill_and_restart();
+    assert!(replayed(&stage) > 0.0);
+    stage.s3 = connect(&stage.node);
+    check(&stage, &unfinished).await;
+}

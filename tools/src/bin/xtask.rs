@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use tools::step::{self, Failure};
-use tools::{arrows, clients, workspace};
+use tools::{arrows, bench, clients, format, fuzz, sim, workspace};
 
 /// Checks, tests and exercises the repository.
 #[derive(Parser)]
@@ -13,9 +13,17 @@ use tools::{arrows, clients, workspace};
 enum Xtask {
     /// Formatting, lints, the arrows between crates, and licenses
     Check,
+    /// Write engine/docs/format.md from the sources of the format
+    Format {
+        /// Only say whether it is up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Every decoder on bytes that nobody would send, under libFuzzer
+    Fuzz(fuzz::Options),
     /// All tests
     Test,
-    /// What continuous integration runs: tests, check, clients and ten rounds of crash
+    /// What continuous integration runs: tests, check, fuzz, clients and ten rounds of crash
     Ci,
     /// Load, kill -9 and verification of a node, round after round
     Crash {
@@ -26,26 +34,28 @@ enum Xtask {
         #[arg(last = true)]
         more: Vec<String>,
     },
+    /// Simulated lives of the engine: crashes and faults, decided by seeds
+    Sim(sim::Options),
     /// Real S3 clients against a node, over HTTPS
     Clients(clients::Options),
-    /// All benches
-    Bench {
-        /// Options for criterion, after --
-        #[arg(last = true)]
-        more: Vec<String>,
-    },
+    /// Benches, in release
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Xtask::parse() {
         Xtask::Check => check(),
+        Xtask::Format { check: true } => check_format(),
+        Xtask::Format { check: false } => {
+            format::write(&workspace::root()).map_err(|error| Failure::new("format", error))
+        }
+        Xtask::Fuzz(options) => fuzz::run(&options),
         Xtask::Test => test(),
         Xtask::Ci => ci(),
         Xtask::Crash { rounds, more } => crash(rounds, &more),
+        Xtask::Sim(options) => sim::run(&options),
         Xtask::Clients(options) => clients::run(&options),
-        Xtask::Bench { more } => {
-            step::run("bench", workspace::cargo().args(["bench", "--package", "benches", "--"]).args(more))
-        }
+        Xtask::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,6 +72,7 @@ fn check() -> Result<(), Failure> {
     let outcomes = [
         step::run("fmt", workspace::cargo().args(["fmt", "--all", "--check"])),
         check_arrows(),
+        check_format(),
         step::run("clippy", workspace::cargo().args(clippy)),
         check_dependencies(),
     ];
@@ -78,6 +89,12 @@ fn check_arrows() -> Result<(), Failure> {
         return Err(Failure::new("arrows", found.join("\n")));
     }
     eprintln!("==> arrows: {} crates keep the rule", manifests.len());
+    Ok(())
+}
+
+fn check_format() -> Result<(), Failure> {
+    format::check(&workspace::root()).map_err(|error| Failure::new("format", error))?;
+    eprintln!("==> format: {} is up to date", format::PAGE);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::crypto::Sealing;
 use engine::format::body::{Checksum as StoredChecksum, VersionMeta};
 use engine::format::catalog::Bucket;
-use engine::{Content, Layout, NewVersion, ObjectWriter, shared_content};
+use engine::{Content, Layout, NewVersion, shared_content};
 use proto_s3::condition::Conditions;
 use proto_s3::op::copy_object::Metadata;
 use proto_s3::op::create_multipart_upload::UploadChecksum;
@@ -23,6 +23,7 @@ use crate::s3::body::{TRANSFER_LEN, admit};
 use crate::s3::error::{Outcome, Refusal};
 use crate::s3::exchange::Exchange;
 use crate::s3::object_meta::{self, CLASS_STANDARD, StoredObject};
+use crate::s3::writer::Writer;
 
 /// Makes an object that is as another one is now.
 pub(super) async fn object(x: &Exchange, request: copy_object::Request) -> Outcome<Answer> {
@@ -52,7 +53,7 @@ pub(super) async fn object(x: &Exchange, request: copy_object::Request) -> Outco
     let new = NewVersion { bucket: bucket.id, key: request.key.as_bytes().to_vec(), meta };
     let draft = x.service.core().draft_version(&sealing, new, copied.content)?;
     let precondition = object_meta::precondition(request.condition);
-    x.at_home(&bucket, move |shard| async move { shard.put(draft, precondition).await })
+    x.store_at_home(&bucket, draft, async move |shard, draft| shard.put(draft, precondition).await)
         .await?
         .map_err(|error| Refusal::of_write(error, request.condition, &request.key))?;
     Ok(copy_object::render(&source.etag(), modified, checksum.as_ref(), x.encryption(&bucket)).into())
@@ -153,7 +154,7 @@ async fn copy_bytes(
     let mut writer = if is_whole && is_shareable(source, sealing) {
         None
     } else {
-        Some(ObjectWriter::new(x.service.core().clone(), sealing, range.end - range.start, layout)?)
+        Some(Writer::open(&x.service, sealing, range.end - range.start, layout).await?)
     };
     if hasher.is_some() || writer.is_some() {
         let _permit = admit(&x.service, (range.end - range.start).min(TRANSFER_LEN)).await?;

@@ -2,6 +2,7 @@
 
 use engine::Error as EngineError;
 use engine::format::catalog::Bucket;
+use engine::ids::VersionId;
 use futures_util::future::join_all;
 use proto_s3::Error;
 use proto_s3::op::delete_objects::{Document, Object, parse_document};
@@ -57,7 +58,7 @@ async fn delete_all(x: &Exchange, bucket: &Bucket, document: &Document) -> Outco
 
 fn draft(x: &Exchange, bucket: &Bucket, key: &str) -> Outcome<engine::Draft> {
     let sealing = x.sealing(bucket)?;
-    Ok(x.service.core().draft_tombstone(&sealing, bucket.id, key.as_bytes(), x.now)?)
+    Ok(x.service.core().draft_tombstone(&sealing, bucket.id, key.as_bytes(), VersionId::Null, x.now)?)
 }
 
 fn refuse(error: EngineError, object: &Object) -> Error {

@@ -39,7 +39,7 @@ pub(super) async fn create(x: &Exchange, request: create_multipart_upload::Reque
         pairs: object_meta::pairs(request.headers),
     };
     let draft = x.service.core().draft_upload(&x.sealing(&bucket)?, bucket.id, upload)?;
-    x.at_home(&bucket, move |shard| async move { shard.create_upload(draft).await }).await??;
+    x.store_at_home(&bucket, draft, async |shard, draft| shard.create_upload(draft).await).await??;
     Ok(response.into())
 }
 
@@ -111,7 +111,7 @@ async fn attempt(
             move |shard| async move { shard.complete_upload(draft, &chosen, precondition).await },
         )
         .await?;
-    Ok(done.map(|()| (etag, checksum)))
+    Ok(done.map(|_| (etag, checksum)))
 }
 
 /// The upload is over. When the key's object came from it, the client has not heard our answer, and asks again.

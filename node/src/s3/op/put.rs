@@ -36,7 +36,7 @@ pub(super) async fn run(x: &Exchange, request: Request, body: Body<'_>) -> Outco
     let new = NewVersion { bucket: bucket.id, key: request.key.as_bytes().to_vec(), meta };
     let draft = x.service.core().draft_version(&sealing, new, taken.content)?;
     let precondition = object_meta::precondition(request.condition);
-    x.at_home(&bucket, move |shard| async move { shard.put(draft, precondition).await })
+    x.store_at_home(&bucket, draft, async move |shard, draft| shard.put(draft, precondition).await)
         .await?
         .map_err(|error| Refusal::of_write(error, request.condition, &request.key))?;
     let checksum = taken.digests.checksum.map(ObjectChecksum::full_object);

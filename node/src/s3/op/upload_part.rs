@@ -67,7 +67,7 @@ pub(super) async fn commit(
         modified,
     };
     let draft = x.service.core().draft_part(&x.sealing(bucket)?, new, part.content)?;
-    x.at_home(bucket, move |shard| async move { shard.put_part(draft).await }).await??;
+    x.store_at_home(bucket, draft, async |shard, draft| shard.put_part(draft).await).await??;
     Ok(object_meta::millis(modified))
 }
 

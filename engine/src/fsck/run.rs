@@ -1,0 +1,181 @@
+//! Runs of the directory: every block on every copy, and the order of all that they hold.
+
+use super::finding::{Fault, Severity, Stage};
+use super::report::{CopyVerdict, Where};
+use super::{Finding, Fsck, ReadOnly};
+use crate::core::Core;
+use crate::crypto::{CATALOG_NAMESPACE, FramePosition, ObjectKey, Seal};
+use crate::device::{AlignedBuffer, Device};
+use crate::format::body::Extent;
+use crate::format::run::{Block, BlockKind, RunDescriptor};
+use crate::ids::ShardId;
+use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
+
+/// What the blocks of a run hold, as far as it was read.
+#[derive(Default)]
+struct Walk {
+    last_key: Option<Vec<u8>>,
+    last_pair: Option<(u64, u64)>,
+    entries: u64,
+    removals: u64,
+    added: u64,
+    removed: u64,
+    /// First and last key of each entry block, until the fences are compared with them.
+    ends: Vec<(Vec<u8>, Vec<u8>)>,
+    fences: usize,
+}
+
+impl<D: Device> Fsck<'_, D> {
+    pub(super) async fn check_run(&mut self, shard: ShardId, run: &RunDescriptor) {
+        let keyring = &self.core.store.keyring;
+        let key = match keyring.object_key(run.seal_kind, CATALOG_NAMESPACE, run.key_version, run.object_id) {
+            Ok(key) => key,
+            Err(error) => return self.shard_error(Fault::Run, shard, error),
+        };
+        let (mut number, mut walk, mut is_whole) = (0, Walk::default(), true);
+        for extent in &run.extents {
+            self.note_gone(extent.segment);
+            let blocks = (extent.disk_len() / RUN_BLOCK_SIZE as u64) as u32;
+            let mut done = 0;
+            while done < blocks {
+                let count = (blocks - done).min(RUN_BLOCKS_PER_IO as u32);
+                let offset = extent.offset() + u64::from(done) * RUN_BLOCK_SIZE as u64;
+                let looked = look_at_blocks(&self.core, &key, extent, offset, number, count).await;
+                for (i, (block, copies)) in (0..).zip(looked) {
+                    let of = format!("block {} of directory run {}", number + i, run.id);
+                    let at = Where {
+                        fault: Fault::RunBlock,
+                        shard: Some(shard),
+                        segment: extent.segment,
+                        offset: offset + u64::from(i) * RUN_BLOCK_SIZE as u64,
+                        of: &of,
+                    };
+                    is_whole &= self.report.copies(at, &copies);
+                    self.report.summary.run_blocks += 1;
+                    let fault = block.and_then(|block| walk.take(run, number + i, &block).err());
+                    if let Some(what) = fault.filter(|_| is_whole) {
+                        let finding = Finding::new(Fault::Run, Severity::Lost, &format!("{of}: {what}"));
+                        self.report.add(finding.shard(shard).segment(at.segment).offset(at.offset));
+                    }
+                }
+                (done, number) = (done + count, number + count);
+                self.report.progress(Stage::Runs, Some(shard), number.into(), Some(run.block_count().into()));
+            }
+        }
+        let counted = (walk.entries, walk.removals, walk.added, walk.removed, walk.fences as u64);
+        let said = (
+            run.entry_count,
+            run.removal_count,
+            run.added_count,
+            run.removed_count,
+            u64::from(run.entry_blocks),
+        );
+        if is_whole && counted != said {
+            let detail = format!(
+                "run {} holds {counted:?} entries, removals, pairs gained, pairs lost and fences, and says {said:?}",
+                run.id
+            );
+            self.shard_finding(Fault::Run, shard, &detail);
+        }
+    }
+}
+
+/// Each block from a copy that verifies, and what is wrong with each copy.
+async fn look_at_blocks<D: Device>(
+    core: &Core<ReadOnly<D>>,
+    key: &ObjectKey,
+    extent: &Extent,
+    offset: u64,
+    first: u32,
+    count: u32,
+) -> Vec<(Option<Block>, Vec<CopyVerdict>)> {
+    let mut blocks: Vec<(Option<Block>, Vec<CopyVerdict>)> = (0..count).map(|_| (None, Vec::new())).collect();
+    for place in core.store.table.places(extent.segment).unwrap_or_default() {
+        let buffer = AlignedBuffer::zeroed(count as usize * RUN_BLOCK_SIZE);
+        let (result, mut buffer) = core.read_copy(place, offset, buffer).await;
+        let bytes = buffer.chunks_exact_mut(RUN_BLOCK_SIZE);
+        for ((number, (block, copies)), bytes) in (first..).zip(&mut blocks).zip(bytes) {
+            let opened = match &result {
+                Ok(()) => open(key, number, bytes),
+                Err(_) => Err("it can't be read"),
+            };
+            copies.push((place, opened.as_ref().err().copied()));
+            *block = block.take().or(opened.ok());
+        }
+    }
+    blocks
+}
+
+fn open(key: &ObjectKey, number: u32, bytes: &mut [u8]) -> Result<Block, &'static str> {
+    let (payload, seal) = bytes.split_at_mut(RUN_BLOCK_PAYLOAD);
+    let seal: Seal = (&*seal).try_into().map_err(|_| "its seal is cut off")?;
+    let opened = key.open_frame(number.into(), FramePosition::Middle, payload, &seal);
+    opened.map_err(|_| "its seal does not match")?;
+    Block::decode(payload).map_err(|malformed| malformed.0)
+}
+
+impl Walk {
+    /// Takes the next block: what it holds comes after what the ones before hold.
+    fn take(&mut self, run: &RunDescriptor, number: u32, block: &Block) -> Result<(), &'static str> {
+        if !run.section(block.kind()).contains(&number) {
+            return Err("a block of another kind than belongs there");
+        }
+        match block.kind() {
+            BlockKind::Entries => self.take_entries(block),
+            BlockKind::Fences => self.take_fences(block),
+            kind => self.take_pairs(kind, block),
+        }
+    }
+
+    fn take_entries(&mut self, block: &Block) -> Result<(), &'static str> {
+        let (mut key, mut first) = (Vec::new(), None);
+        let mut at = block.first();
+        while let Some(entry) = block.entry(at) {
+            key.truncate(entry.shared_len);
+            key.extend_from_slice(entry.rest);
+            if self.last_key.as_ref().is_some_and(|last| *last >= key) {
+                return Err("its keys do not ascend");
+            }
+            first.get_or_insert_with(|| key.clone());
+            self.last_key = Some(key.clone());
+            self.entries += 1;
+            self.removals += u64::from(entry.value.is_none());
+            at = entry.next;
+        }
+        self.ends.push((first.ok_or("it is empty")?, key));
+        Ok(())
+    }
+
+    fn take_fences(&mut self, block: &Block) -> Result<(), &'static str> {
+        let mut fence = Vec::new();
+        let mut at = block.first();
+        while let Some(entry) = block.entry(at) {
+            fence.truncate(entry.shared_len);
+            fence.extend_from_slice(entry.rest);
+            let (first, _) = self.ends.get(self.fences).ok_or("more fences than blocks")?;
+            let before = self.fences.checked_sub(1).map(|before| &self.ends[before].1);
+            if fence > *first || before.is_some_and(|before| fence <= *before) {
+                return Err("a fence does not stand between its block and the one before");
+            }
+            self.fences += 1;
+            at = entry.next;
+        }
+        Ok(())
+    }
+
+    fn take_pairs(&mut self, kind: BlockKind, block: &Block) -> Result<(), &'static str> {
+        let count = if kind == BlockKind::Removed { &mut self.removed } else { &mut self.added };
+        if *count == 0 {
+            self.last_pair = None;
+        }
+        *count += block.count() as u64;
+        for pair in block.pairs() {
+            let pair = (pair.hash.get(), pair.location.get());
+            if self.last_pair.is_some_and(|last| last > pair) {
+                return Err("its pairs do not ascend");
+            }
+            self.last_pair = Some(pair);
+        }
+        Ok(())
+    }
+}

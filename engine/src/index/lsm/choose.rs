@@ -1,0 +1,140 @@
+//! Which runs to merge: a pure choice.
+//!
+//! Runs are merged when some that follow each other in age are of similar size, so that an entry is rewritten only when what it lies in
+//! at least doubles, and the number of runs grows with the logarithm of the entries.
+//!
+//! Where keys are overwritten, several runs as large as the whole directory would come of that alone. So all runs are merged once the newer ones together are
+//! half of the oldest: at most half as much again lies on disk as is needed, and a key that is inserted once is written hardly more often.
+
+use crate::limits::RUNS_MAX;
+
+/// Runs of similar size that are worth a merge.
+const SIMILAR_MIN: usize = 4;
+
+/// Runs of one merge at most. Where there was no room to merge them there are many, and there is none to merge them all at once.
+const GROUP_MAX: usize = 8;
+
+/// What the choice needs to know of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: u64,
+    /// Its blocks.
+    pub block_count: u32,
+}
+
+/// Runs to be merged into one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergePlan {
+    /// Their ids, the newest first. They follow each other in age.
+    pub runs: Vec<u64>,
+    /// Whether the oldest of all is among them: then there is nothing that a removal could hide.
+    pub is_bottom: bool,
+}
+
+/// Chooses among runs, the newest first: the newest that form a group of similar size, or a cheap group when there are too many runs.
+pub fn choose_merge(runs: &[RunSummary]) -> Option<MergePlan> {
+    if is_oldest_due(runs) {
+        return Some(MergePlan { runs: runs.iter().map(|run| run.id).collect(), is_bottom: true });
+    }
+    let group = (0..runs.len())
+        .map(|begin| begin..similar_end(runs, begin))
+        .find(|group| group.len() >= SIMILAR_MIN)
+        .or_else(|| cheapest_group(runs))?;
+    let is_bottom = group.end == runs.len();
+    Some(MergePlan { runs: runs[group].iter().map(|run| run.id).collect(), is_bottom })
+}
+
+/// Whether the newer runs are so much, next to the oldest, that it should take them in.
+fn is_oldest_due(runs: &[RunSummary]) -> bool {
+    let Some((oldest, newer)) = runs.split_last() else { return false };
+    let newer_blocks: u64 = newer.iter().map(|run| u64::from(run.block_count)).sum();
+    runs.len() >= SIMILAR_MIN && newer_blocks * 2 >= u64::from(oldest.block_count)
+}
+
+/// The end of the group that begins there: each older run joins that is no larger than all before it together.
+fn similar_end(runs: &[RunSummary], begin: usize) -> usize {
+    let mut sum = 0u64;
+    let joins = |run: &&RunSummary| {
+        let fits = sum == 0 || u64::from(run.block_count) <= sum;
+        sum += u64::from(run.block_count).max(1);
+        fits
+    };
+    begin + runs[begin..].iter().take_while(joins).take(GROUP_MAX).count()
+}
+
+/// As few blocks as bring the number of runs back to the limit, when it is above.
+fn cheapest_group(runs: &[RunSummary]) -> Option<std::ops::Range<usize>> {
+    let excess = runs.len().checked_sub(RUNS_MAX).filter(|excess| *excess > 0)?;
+    let blocks = |group: &[RunSummary]| group.iter().map(|run| u64::from(run.block_count)).sum::<u64>();
+    let len = (excess + 1).min(GROUP_MAX);
+    let (begin, _) = runs.windows(len).enumerate().min_by_key(|(_, group)| blocks(group))?;
+    Some(begin..begin + len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(sizes: &[u32]) -> Option<(Vec<u64>, bool)> {
+        let runs: Vec<_> = (0..).zip(sizes).map(|(id, size)| RunSummary { id, block_count: *size }).collect();
+        choose_merge(&runs).map(|plan| (plan.runs, plan.is_bottom))
+    }
+
+    #[test]
+    fn four_of_similar_size_are_merged_and_three_are_not() {
+        assert_eq!(chosen(&[10, 10, 10]), None);
+        assert_eq!(chosen(&[10, 9, 11, 10]), Some((vec![0, 1, 2, 3], true)));
+        assert_eq!(chosen(&[10, 10, 10, 10, 1000]), Some((vec![0, 1, 2, 3], false)));
+        assert_eq!(chosen(&[]), None);
+    }
+
+    #[test]
+    fn a_large_newest_run_does_not_hide_the_group_after_it() {
+        assert_eq!(chosen(&[1, 100, 100, 100, 100, 10_000]), Some((vec![1, 2, 3, 4], false)));
+    }
+
+    #[test]
+    fn the_oldest_takes_in_the_others_once_they_are_half_of_it() {
+        assert_eq!(chosen(&[10, 20, 19, 100]), None);
+        assert_eq!(chosen(&[10, 20, 20, 100]), Some((vec![0, 1, 2, 3], true)));
+        assert_eq!(chosen(&[50, 100]), None);
+    }
+
+    #[test]
+    fn keys_that_are_overwritten_lie_on_disk_half_as_often_again_at_most() {
+        // Each run has a twentieth of the keys, of which a merge leaves one each.
+        let mut runs: Vec<u32> = vec![10_000];
+        for _ in 0..1000 {
+            runs.insert(0, 500);
+            while let Some((group, _)) = chosen(&runs) {
+                let merged: u32 = group.iter().map(|i| runs[*i as usize]).sum::<u32>().min(10_000);
+                runs.splice(group[0] as usize..=group[group.len() - 1] as usize, [merged]);
+            }
+            assert!(runs.iter().sum::<u32>() <= 15_500, "{runs:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_runs_are_merged_where_it_is_cheapest() {
+        let sizes: Vec<u32> = (0..12).map(|i| 4u32.pow(i) + 1).collect();
+        assert_eq!(chosen(&sizes[..10]), None);
+        assert_eq!(chosen(&sizes), Some((vec![0, 1, 2], false)));
+    }
+
+    #[test]
+    fn runs_stay_few_and_each_entry_is_rewritten_seldom() {
+        let (mut sizes, mut written, flushes) = (Vec::new(), 0u64, 4000u64);
+        for _ in 0..flushes {
+            sizes.insert(0, 10u32);
+            while let Some((group, _)) = chosen(&sizes) {
+                let merged: u32 = group.iter().map(|i| sizes[*i as usize]).sum();
+                sizes.splice(group[0] as usize..=group[group.len() - 1] as usize, [merged]);
+                written += u64::from(merged);
+            }
+            assert!(sizes.len() <= RUNS_MAX);
+        }
+        let rewrites = written as f64 / (flushes * 10) as f64;
+        assert!(rewrites <= 8.0, "each block was written {rewrites:.1} times more");
+    }
+}
