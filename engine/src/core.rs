@@ -21,7 +21,9 @@ use crate::ids::{DeviceIndex, ObjectId, SegmentId, ShardId, UnixMillis, UploadId
 use crate::index::lsm::BlockCache;
 use crate::limits::{BLOCK_CACHE_LEN, BLOCK_SIZE};
 use crate::metrics::Counters;
+use crate::record_cache::RecordCache;
 use crate::segment::bulk::BulkStreams;
+use crate::segment::table::Places;
 use crate::sim::bugs::{self, Bug};
 use crate::store::Store;
 
@@ -32,6 +34,8 @@ pub struct Core<D> {
     /// What this core counted.
     pub counters: Counters,
     pub(crate) bulk: BulkStreams,
+    /// Hot records of objects, of all shards: what this core serves.
+    pub record_cache: RecordCache,
     /// Opened blocks of directory runs, of all shards on it.
     pub block_cache: Rc<BlockCache>,
     number: u16,
@@ -78,6 +82,7 @@ impl<D: Device> Core<D> {
             store,
             counters: Counters::default(),
             bulk: BulkStreams::default(),
+            record_cache: RecordCache::new(),
             block_cache: BlockCache::new(BLOCK_CACHE_LEN),
             number,
             devices,
@@ -279,7 +284,7 @@ impl<D: Device> Core<D> {
     }
 
     /// The places of a segment, those first that this core prefers: readers spread over the copies.
-    pub(crate) fn places_to_read(&self, segment: SegmentId, salt: u64) -> Vec<Place> {
+    pub(crate) fn places_to_read(&self, segment: SegmentId, salt: u64) -> Places {
         let mut places = self.store.table.places(segment).unwrap_or_default();
         if places.len() > 1 {
             let first = (salt % places.len() as u64) as usize;

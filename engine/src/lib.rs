@@ -45,6 +45,7 @@ pub mod metrics;
 mod object;
 mod placement;
 mod reader;
+mod record_cache;
 mod recovery;
 pub mod segment;
 mod shard;
@@ -60,7 +61,7 @@ pub use catalog::Catalog;
 pub use device::Device;
 pub use draft::{Draft, NewPart, NewVersion, shared_content};
 pub use error::{Error, Result};
-pub use object::{Lookup, Version};
+pub use object::{Lookup, Pins, Version};
 pub use reader::{Chunk, ObjectReader};
 pub use recovery::{Progress, Stage, open_shard};
 pub use shard::{

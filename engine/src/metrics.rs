@@ -44,6 +44,8 @@ counters! {
     device_reads,
     /// Bytes read from devices.
     device_read_bytes,
+    /// Objects found in the cache of records.
+    record_cache_hits,
     /// Device writes, each copy counted.
     device_writes,
     /// Bytes written to devices, each copy counted.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::core::Core;
 use crate::device::{AlignedBuffer, Device};
 use crate::draft::{entry_kind, version_of};
@@ -14,19 +16,23 @@ use crate::ids::{BucketId, Lsn, SegmentId, VersionId};
 use crate::index::hash::Location;
 use crate::limits::{BLOCK_SIZE, RECORD_LEN_MAX};
 use crate::reader::ObjectReader;
+use crate::record_cache::VersionRecord;
 use crate::segment::table::SegmentPin;
 use crate::sim::bugs::{self, Bug};
 
 /// Where a key's record may be, and what keeps it there: what the home shard answers to a lookup.
 #[derive(Debug)]
 pub struct Lookup {
-    pub(crate) candidates: Vec<(SegmentId, Location)>,
+    pub(crate) candidates: SmallVec<[(SegmentId, Location); 2]>,
     /// Versions of a lower order are gone.
     pub(crate) floor: Lsn,
     /// The version that is wanted; `None` for the current one.
     pub(crate) version: Option<VersionId>,
-    pub(crate) pins: Vec<SegmentPin>,
+    pub(crate) pins: Pins,
 }
+
+/// What keeps the segments of an object.
+pub type Pins = SmallVec<[SegmentPin; 2]>;
 
 /// A version: an object or a delete marker.
 #[derive(Debug)]
@@ -36,19 +42,30 @@ pub struct Version {
     /// Whether it is a delete marker.
     pub kind: EntryKind,
     /// Everything but key and bytes.
-    pub meta: VersionMeta,
+    pub meta: Rc<VersionMeta>,
     /// Its bytes in bulk segments; empty when they are inline.
     pub pieces: Rc<Vec<Piece>>,
     /// Keep all its segments until this is dropped.
-    pub pins: Vec<SegmentPin>,
-    record: AlignedBuffer,
-    inline: Range<usize>,
+    pub pins: Pins,
+    inline: Inline,
+}
+
+/// The bytes of a small object.
+#[derive(Debug)]
+enum Inline {
+    /// In the buffer that the device filled.
+    Read(AlignedBuffer, Range<usize>),
+    /// Of a cached record.
+    Shared(Rc<[u8]>),
 }
 
 impl Version {
     /// The bytes of a small object.
     pub fn inline(&self) -> Option<&[u8]> {
-        self.pieces.is_empty().then(|| &self.record[self.inline.clone()])
+        self.pieces.is_empty().then(|| match &self.inline {
+            Inline::Read(buffer, range) => &buffer[range.clone()],
+            Inline::Shared(bytes) => bytes,
+        })
     }
 
     /// Reads a range of a large object's bytes.
@@ -80,49 +97,70 @@ impl<D: Device> Core<D> {
         key: &[u8],
     ) -> Result<Option<Version>> {
         let mut pins = lookup.pins;
+        let is_wanted = |found_bucket: BucketId, order: Lsn, found_key: &[u8], id: VersionId| {
+            found_bucket == bucket
+                && order >= lookup.floor
+                && found_key == key
+                && lookup.version.is_none_or(|wanted| wanted == id)
+        };
         for (segment, location) in &lookup.candidates {
-            let record = self.read_record(*segment, *location).await?;
-            let identity = &record.header.identity;
-            if !matches!(identity.kind, RecordKind::Version | RecordKind::DeleteMarker)
-                || identity.bucket != bucket
-                || record.header.order() < lookup.floor
-            {
+            let place = (*segment, location.offset());
+            if let Some(record) = self.record_cache.record(place) {
+                let id = version_of(record.meta.numbering, record.order);
+                if is_wanted(record.bucket, record.order, &record.key, id) {
+                    self.counters.record_cache_hits.add(1);
+                    self.pin_pieces(&record.pieces, &mut pins)?;
+                    return Ok(Some(cached_version(&record, id, pins)));
+                }
                 continue;
             }
-            let at = record.payload.start;
+            let record = self.read_record(*segment, *location).await?;
+            let identity = &record.header.identity;
+            if !matches!(identity.kind, RecordKind::Version | RecordKind::DeleteMarker) {
+                continue;
+            }
             let body = VersionBody::decode(record.payload()).map_err(|malformed| Error::Corrupt {
                 segment: *segment,
                 offset: location.offset(),
                 what: malformed.0,
             })?;
-            let id = version_of(body.meta.numbering, record.header.order());
-            if body.key != key || lookup.version.is_some_and(|wanted| wanted != id) {
+            let order = record.header.order();
+            let id = version_of(body.meta.numbering, order);
+            if !is_wanted(identity.bucket, order, &body.key, id) {
                 continue;
             }
             self.pin_pieces(&body.pieces, &mut pins)?;
+            let kind = entry_kind(identity.kind);
+            let bytes = record.payload.start + body.inline.start..record.payload.start + body.inline.end;
+            let (meta, pieces) = (Rc::new(body.meta), Rc::new(body.pieces));
+            if self.record_cache.admits(place, bytes.len()) {
+                let inline = record.buffer[bytes.clone()].into();
+                let (meta, pieces) = (meta.clone(), pieces.clone());
+                let kept = VersionRecord { kind, bucket, order, key: body.key, meta, pieces, inline };
+                self.record_cache.insert(place, Rc::new(kept));
+            }
             return Ok(Some(Version {
                 id,
-                kind: entry_kind(identity.kind),
-                meta: body.meta,
-                pieces: Rc::new(body.pieces),
+                kind,
+                meta,
+                pieces,
                 pins,
-                inline: at + body.inline.start..at + body.inline.end,
-                record: record.buffer,
+                inline: Inline::Read(record.buffer, bytes),
             }));
         }
         Ok(None)
     }
 
     /// Keeps the segments of those pieces.
-    fn pin_pieces(&self, pieces: &[Piece], pins: &mut Vec<SegmentPin>) -> Result<()> {
+    fn pin_pieces(&self, pieces: &[Piece], pins: &mut Pins) -> Result<()> {
+        if pieces.is_empty() || bugs::is_planted(Bug::UnpinnedRead) {
+            return Ok(());
+        }
         let mut segments: Vec<SegmentId> =
             pieces.iter().flat_map(|piece| &piece.extents).map(|extent| extent.segment).collect();
         segments.sort_unstable();
         segments.dedup();
         for segment in segments {
-            if bugs::is_planted(Bug::UnpinnedRead) {
-                continue;
-            }
             // Since the lookup the object may have been replaced, and its segment freed.
             pins.push(self.store.table.try_pin(segment).ok_or(Error::Conflict)?);
         }
@@ -156,7 +194,7 @@ impl<D: Device> Core<D> {
         let mut len = location.record_len().unwrap_or(HEADER_SIZE);
         loop {
             let disk_len = (at + len).next_multiple_of(BLOCK_SIZE);
-            let (result, mut buffer) = self.read_copy(place, begin, AlignedBuffer::zeroed(disk_len)).await;
+            let (result, mut buffer) = self.read_copy(place, begin, AlignedBuffer::scratch(disk_len)).await;
             result?;
             let header =
                 RecordHeader::decode(&buffer[at..]).ok_or(corrupt("a record header does not verify"))?;
@@ -191,6 +229,17 @@ impl<D: Device> Core<D> {
             .object_key(identity.seal_kind, identity.namespace, identity.key_version, identity.object_id)
             .map_err(Unopened::Key)?;
         key.open_record(identity, payload, &header.seal).map_err(|_| Unopened::Seal)
+    }
+}
+
+fn cached_version(record: &VersionRecord, id: VersionId, pins: Pins) -> Version {
+    Version {
+        id,
+        kind: record.kind,
+        meta: record.meta.clone(),
+        pieces: record.pieces.clone(),
+        pins,
+        inline: Inline::Shared(record.inline.clone()),
     }
 }
 

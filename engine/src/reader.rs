@@ -106,9 +106,9 @@ pub(crate) async fn read_verbatim<D: Device>(
 ) -> Result<AlignedBuffer> {
     let mut error = Error::Corrupt { segment: run.segment, offset: run.offset, what: "its segment is gone" };
     for place in core.places_to_read(run.segment, 0) {
-        let (result, buffer) = core.read_copy(place, run.offset, AlignedBuffer::zeroed(run.disk_len)).await;
+        let (result, buffer) = core.read_copy(place, run.offset, AlignedBuffer::scratch(run.disk_len)).await;
         // Opening is in place: what goes on is what was read.
-        let mut opened = AlignedBuffer::zeroed(run.disk_len);
+        let mut opened = AlignedBuffer::scratch(run.disk_len);
         opened.copy_from_slice(&buffer);
         match result.and_then(|()| open_frames(key, run, &mut opened)) {
             Ok(_) => return Ok(buffer),
@@ -226,7 +226,7 @@ fn plan_piece(index: usize, piece: &Piece, range: Range<u64>, runs: &mut VecDequ
 
 /// Reads a run from the first copy that verifies.
 async fn read_run<D: Device>(core: &Core<D>, key: &ObjectKey, run: &FrameRun) -> Result<Chunk> {
-    let mut buffer = AlignedBuffer::zeroed(run.disk_len);
+    let mut buffer = AlignedBuffer::scratch(run.disk_len);
     let mut error = Error::Corrupt { segment: run.segment, offset: run.offset, what: "its segment is gone" };
     for place in core.places_to_read(run.segment, run.offset / (FRAMES_PER_IO * FRAME_SIZE) as u64) {
         let (result, back) = core.read_copy(place, run.offset, buffer).await;

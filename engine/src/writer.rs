@@ -212,7 +212,10 @@ impl FrameWriter {
             if self.frame + 1 == frame_count(len) { FramePosition::Last } else { FramePosition::Middle };
         let begin = self.sealed_len;
         let seal = self.key.seal_frame(self.frame, position, &mut self.buffer[begin..begin + payload_len]);
-        self.buffer[begin + payload_len..begin + payload_len + SEAL_SIZE].copy_from_slice(&seal);
+        let (sealed, padding) =
+            self.buffer[begin + payload_len..begin + frame_disk_len(payload_len)].split_at_mut(SEAL_SIZE);
+        sealed.copy_from_slice(&seal);
+        padding.fill(0);
         self.sealed_len += frame_disk_len(payload_len);
         self.frame += 1;
         self.filled = 0;
@@ -230,7 +233,7 @@ impl FrameWriter {
             self.reserved_done = 0;
         }
         let left = self.reservation.as_ref().map_or(0, |r| r.extent.disk_len()) - self.reserved_done;
-        self.buffer = AlignedBuffer::zeroed(left.min((FRAMES_PER_IO * FRAME_SIZE) as u64) as usize);
+        self.buffer = AlignedBuffer::scratch(left.min((FRAMES_PER_IO * FRAME_SIZE) as u64) as usize);
         self.sealed_len = 0;
         Ok(())
     }

@@ -629,7 +629,7 @@ fn wanted(kind: SegmentKind, purpose: Purpose) -> Wanted {
 
 fn home_places(store: &TestStore) -> Vec<Place> {
     let header = log_of(store, &store.devices[0]);
-    store.core.store.table.places(header.id).expect("current")
+    store.core.store.table.places(header.id).expect("current").into_vec()
 }
 
 /// The log segment of the home shard, as some device tells.

@@ -1,7 +1,7 @@
 //! What may come over the wire.
 
 use proto_s3::body::BodyDecoder;
-use proto_s3::http::{Method, Parsed, RequestHead, framing, parse_head};
+use proto_s3::http::{Headers, Method, Parsed, RequestHead, framing, parse_head};
 use proto_s3::op::{CopySource, ResumeAfter};
 use proto_s3::op::{
     complete_multipart_upload as complete, create_bucket as create, delete_objects as delete,
@@ -197,7 +197,7 @@ pub fn target(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (host, path) = text.split_once('\n').unwrap_or(("localhost", text));
     let mut head = request(Method::Head, &format!("/{path}"), "", &[]);
-    head.headers[0].1 = host.as_bytes().to_vec();
+    head.headers = [("host", host)].into_iter().collect();
     if let Ok(Operation::HeadObject(request)) = route(&head, &routes()) {
         assert!(!request.key.is_empty() && request.key.len() <= Limits::default().key_len_max);
     }
@@ -230,7 +230,7 @@ pub fn copy_source(bytes: &[u8]) {
 
 fn copied_from(value: &[u8]) -> Option<CopySource> {
     let mut head = request(Method::Put, "/bucket/key", "", &[]);
-    head.headers.push(("x-amz-copy-source".into(), value.to_vec()));
+    head.headers.push("x-amz-copy-source", value);
     match route(&head, &routes()) {
         Ok(Operation::CopyObject(request)) => Some(request.source),
         _ => None,
@@ -282,7 +282,7 @@ fn routes() -> RouteConfig {
 }
 
 fn request(method: Method, path: &str, query: &str, headers: &[(&str, String)]) -> RequestHead {
-    let mut all = vec![("host".to_owned(), b"examplebucket.s3.amazonaws.com".to_vec())];
-    all.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes())));
+    let mut all: Headers = [("host", "examplebucket.s3.amazonaws.com")].into_iter().collect();
+    all.extend(headers.iter().cloned());
     RequestHead { method, raw_path: path.into(), raw_query: query.into(), minor_version: 1, headers: all }
 }

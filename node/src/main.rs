@@ -8,9 +8,12 @@ use std::sync::Arc;
 use clap::Parser;
 use node::boot::{self, Boot};
 use node::cli::Arguments;
-use node::service::{S3Config, S3Service};
+use node::service::{CoreMemory, S3Config, S3Service};
 use node::storage::Storage;
 use node::{CoreContext, Server, listener, logging, signals};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -36,9 +39,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let core_count = config.node.cores.resolve()?.len();
     let storage = Storage::prepare(&config, &boot, core_count)?;
     let s3 = Arc::new(S3Config::new(&config));
-    let bytes_in_flight_max = config.limits.bytes_in_flight_per_core_max.0;
+    let memory = CoreMemory::new(&config.limits);
     let server = Server::start(&config, &boot, move |context: CoreContext<S3Service>| {
-        S3Service::open(context, s3.clone(), storage.clone(), bytes_in_flight_max)
+        S3Service::open(context, s3.clone(), storage.clone(), memory)
     })?;
     let stopper = server.stopper();
     signals::watch(move |request| stopper.request(request))?;

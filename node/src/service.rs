@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::cores::{CoreContext, OpenError, Service};
 use crate::mesh::{CoreId, MeshHandle};
 use crate::metrics::{CoreMetrics, Family, Kind, Sample};
-use crate::s3;
+use crate::s3::{self, RequestId, RequestIds};
 use crate::storage::{CoreStorage, EngineCore, EngineShard, Space, Storage};
 use crate::stream::Stream;
 
@@ -70,6 +70,25 @@ impl S3Config {
     }
 }
 
+/// What a core may hold in memory for requests.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreMemory {
+    /// Bytes of bodies at once.
+    bytes_in_flight_max: u64,
+    /// Bytes of hot small objects.
+    record_cache: u64,
+}
+
+impl CoreMemory {
+    /// From the settings of the node.
+    pub fn new(limits: &crate::config::Limits) -> Self {
+        CoreMemory {
+            bytes_in_flight_max: limits.bytes_in_flight_per_core_max.0,
+            record_cache: limits.record_cache_per_core.0,
+        }
+    }
+}
+
 /// The core that was asked is shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;
@@ -94,6 +113,9 @@ pub struct S3Service {
     /// For bodies that are small, so that they don't wait behind large ones.
     small_budget: Rc<Budget>,
     authenticator: RefCell<Authenticator>,
+    request_ids: RequestIds,
+    /// The `Date` of responses, and the second it is right in.
+    date: RefCell<(i64, Rc<str>)>,
 }
 
 impl S3Service {
@@ -105,10 +127,13 @@ impl S3Service {
         context: CoreContext<S3Service>,
         config: Arc<S3Config>,
         shared: Arc<Storage>,
-        bytes_in_flight_max: u64,
+        memory: CoreMemory,
     ) -> Result<Rc<Self>, OpenError> {
         let storage = shared.open_core(context.core).await?;
+        storage.core.record_cache.set_budget(usize::try_from(memory.record_cache)?);
+        let bytes_in_flight_max = memory.bytes_in_flight_max;
         let catalog = RefCell::new(storage.catalog.clone());
+        let request_ids = RequestIds::new(storage.core.new_number());
         Ok(Rc::new(S3Service {
             config,
             storage,
@@ -120,6 +145,8 @@ impl S3Service {
             budget: Budget::new(bytes_in_flight_max - bytes_in_flight_max / SMALL_SHARE),
             small_budget: Budget::new(bytes_in_flight_max / SMALL_SHARE),
             authenticator: RefCell::default(),
+            request_ids,
+            date: RefCell::new((i64::MIN, "".into())),
         }))
     }
 
@@ -157,6 +184,26 @@ impl S3Service {
     /// The wall clock.
     pub fn now_ms(&self) -> UnixMillis {
         UnixMillis(jiff::Timestamp::now().as_millisecond().unsigned_abs())
+    }
+
+    /// A name for a request.
+    pub fn new_request_id(&self) -> RequestId {
+        self.request_ids.next()
+    }
+
+    /// What responses say in `Date`.
+    pub fn http_date(&self) -> Rc<str> {
+        let seconds = i64::try_from(self.now_ms().0 / 1000).unwrap_or(i64::MAX);
+        let mut date = self.date.borrow_mut();
+        if date.0 != seconds {
+            *date = (seconds, proto_s3::time::http_date(seconds).into());
+        }
+        date.1.clone()
+    }
+
+    /// A shard, when this core has it.
+    pub fn local_shard(&self, shard: ShardId) -> Option<&Rc<EngineShard>> {
+        self.storage.shards.get(usize::from(shard.0))?.as_ref()
     }
 
     /// Runs `f` with a shard, on the shard's core.
@@ -221,6 +268,7 @@ impl Service for S3Service {
         let counters = counter_families().iter().zip(self.storage.core.counters.values());
         let mut samples: Vec<Sample> = counters.map(|(family, value)| of_core(family, value)).collect();
         samples.extend(self.storage.shards.iter().flatten().flat_map(|shard| shard_samples(shard)));
+        samples.push(of_core(&RECORD_CACHE_BYTES, self.storage.core.record_cache.len_bytes() as u64));
         samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken() + self.small_budget.taken()));
         if self.here.index() == 0 {
             samples.extend(self.segment_samples());
@@ -297,6 +345,11 @@ static LOG_SEGMENTS: Family = Family {
 static BYTES_IN_FLIGHT: Family = Family {
     name: "basalt_bytes_in_flight",
     help: "Bytes of request and response bodies that the core holds.",
+    kind: Kind::Gauge,
+};
+static RECORD_CACHE_BYTES: Family = Family {
+    name: "basalt_record_cache_bytes",
+    help: "Bytes of hot small objects that the core keeps.",
     kind: Kind::Gauge,
 };
 static SEGMENTS: Family = Family {

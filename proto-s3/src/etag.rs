@@ -46,7 +46,15 @@ impl ETag {
 
     /// The tag in quotes, as headers and documents carry it.
     pub fn quoted(&self) -> String {
-        format!("\"{self}\"")
+        let mut quoted = String::with_capacity(40);
+        quoted.push('"');
+        encoding::push_hex_text(&mut quoted, &self.md5);
+        if self.parts > 0 {
+            quoted.push('-');
+            quoted.push_str(&self.parts.to_string());
+        }
+        quoted.push('"');
+        quoted
     }
 }
 

@@ -5,6 +5,7 @@
 //! of old and new blocks; reads may return rot (which seals and checksums find). The simulator stands behind this same trait.
 
 mod buffer;
+mod pool;
 #[cfg(feature = "uring")]
 mod uring;
 

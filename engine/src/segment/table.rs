@@ -14,6 +14,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 use crate::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
@@ -293,7 +295,11 @@ impl SegmentTable {
             // It may have died meanwhile and be somebody else's; then the exchange fails or the id differs.
             if writable && entry.state.compare_exchange(SEALED, OPEN, SeqCst, SeqCst).is_ok() {
                 if entry.id.load(SeqCst) == id.0 {
-                    return Some(Allocation { id, places, next_block: entry.tail_block.load(SeqCst).max(1) });
+                    return Some(Allocation {
+                        id,
+                        places: places.into_vec(),
+                        next_block: entry.tail_block.load(SeqCst).max(1),
+                    });
                 }
                 entry.state.store(SEALED, SeqCst);
             }
@@ -460,7 +466,7 @@ impl SegmentTable {
     }
 
     /// Where the copies of that segment lie; `None` for a past life of it.
-    pub fn places(&self, id: SegmentId) -> Option<Vec<Place>> {
+    pub fn places(&self, id: SegmentId) -> Option<Places> {
         Some(self.current(id)?.places())
     }
 
@@ -618,7 +624,7 @@ impl Entry {
         len.div_ceil(self.live_unit())
     }
 
-    fn places(&self) -> Vec<Place> {
+    fn places(&self) -> Places {
         self.places
             .iter()
             .map(|place| place.load(SeqCst))
@@ -678,6 +684,9 @@ fn newest_of_each_index(headers: &[SegmentHeader], limit: usize) -> Vec<&Segment
     });
     kept
 }
+
+/// Where the copies of a segment lie.
+pub type Places = SmallVec<[Place; COPIES_MAX]>;
 
 /// Keeps a segment from being freed while it lives.
 pub struct SegmentPin {

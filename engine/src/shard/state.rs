@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ledger::Ledger;
 use super::uploads::{Part, Upload, UploadPage, UploadPageQuery, Uploads};
 use super::{ChosenPart, PartPage, UploadView};
@@ -24,7 +26,7 @@ use crate::ids::{BucketId, Lsn, SegmentId, UploadId};
 use crate::index::hash::{HashIndex, Location};
 use crate::index::lsm::{IndexChanges, Lsm};
 use crate::limits::BLOCK_SIZE;
-use crate::object::Lookup;
+use crate::object::{Lookup, Pins};
 use crate::segment::table::{SegmentPin, SegmentTable};
 use crate::sim::bugs::{self, Bug};
 
@@ -495,13 +497,12 @@ impl<D: Device> State<D> {
 
     /// Places of records that may be found by that hash, pinned.
     pub(super) fn lookup(&self, table: &Arc<SegmentTable>, bucket: BucketId, hash: u64) -> Lookup {
-        let candidates: Vec<(SegmentId, Location)> = self
+        let candidates: SmallVec<[(SegmentId, Location); 2]> = self
             .index
             .candidates(hash)
             .filter_map(|location| Some((table.id_at(location.segment_index())?, location)))
             .collect();
-        let mut pins: Vec<SegmentPin> =
-            candidates.iter().filter_map(|(segment, _)| table.pin(*segment)).collect();
+        let mut pins: Pins = candidates.iter().filter_map(|(segment, _)| table.pin(*segment)).collect();
         if bugs::is_planted(Bug::UnpinnedRead) {
             pins.clear();
         }

@@ -106,6 +106,8 @@ pub struct Limits {
     pub connections_per_core_max: usize,
     /// Bytes of bodies that one core holds in memory at once.
     pub bytes_in_flight_per_core_max: ByteSize,
+    /// Bytes of hot small objects that one core keeps in memory; 0 keeps none.
+    pub record_cache_per_core: ByteSize,
     /// `[limits.s3]`
     pub s3: S3Limits,
 }
@@ -118,6 +120,7 @@ impl Default for Limits {
             body_stall_timeout: Period::from_secs(30),
             connections_per_core_max: 10_000,
             bytes_in_flight_per_core_max: ByteSize(256 << 20),
+            record_cache_per_core: ByteSize(64 << 20),
             s3: S3Limits::default(),
         }
     }

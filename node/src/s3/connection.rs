@@ -12,9 +12,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use proto_s3::http::{self, Method, Parsed, RequestHead, Response, ResponseContext, encode_response};
-use proto_s3::{Code, Error, Limits, time};
+use proto_s3::{Code, Error, Limits};
 
 use super::OPERATIONS;
+use super::RequestId;
 use super::answer::{Answer, Interruption};
 use super::body::Incoming;
 use super::dispatch::{self, Trace};
@@ -56,19 +57,17 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
         Ok(None) => return Next::Close,
         Err(error) => Err(error),
     };
-    let begun = Instant::now();
-    let request_id = format!("{:016X}", service.core().new_number());
+    let request_id = service.new_request_id();
     let mut request =
-        Request { service, request_id, begun, method: None, path: String::new(), trace: Trace::default() };
+        Request { service, request_id, begun: Instant::now(), head: None, trace: Trace::default() };
     let head = match head {
-        Ok(head) => head,
+        Ok(head) => Rc::new(head),
         Err(error) => {
             // Where the next request begins is not known any more.
             return request.answer(stream, Err(error.into()), Next::Close).await;
         }
     };
-    request.method = Some(head.method);
-    request.path = dispatch::resource_of(&head);
+    request.head = Some(head.clone());
     let is_last = !http::keeps_alive(&head) || head.minor_version == 0;
     let mut incoming = Incoming::announced_by(&head);
     let outcome = dispatch::run(service, stream, head, &mut incoming, &mut request.trace).await;
@@ -110,10 +109,10 @@ async fn read_head(stream: &mut Stream, limits: &Limits) -> Result<Option<Reques
 /// A request on its way to its answer: what the log and the metrics say about it.
 struct Request<'a> {
     service: &'a S3Service,
-    request_id: String,
+    request_id: RequestId,
     begun: Instant,
-    method: Option<Method>,
-    path: String,
+    /// `None` when it can't be read.
+    head: Option<Rc<RequestHead>>,
     trace: Trace,
 }
 
@@ -131,9 +130,9 @@ impl Request<'_> {
             }
             Ok(Answer::Object { response, body }) => (response, Some(body), None),
             Err(refusal) => {
-                let is_head = self.method == Some(Method::Head);
+                let is_head = self.head.as_ref().is_some_and(|head| head.method == Method::Head);
                 let host_id = &self.service.config.host_id;
-                (refusal.error.to_response(&self.request_id, host_id, is_head), None, Some(refusal))
+                (refusal.error.to_response(self.request_id.as_str(), host_id, is_head), None, Some(refusal))
             }
         };
         let head = self.encode(&response, next);
@@ -151,11 +150,10 @@ impl Request<'_> {
     }
 
     fn encode(&self, response: &Response, next: Next) -> Vec<u8> {
-        let seconds = i64::try_from(self.service.now_ms().0 / 1000).unwrap_or(i64::MAX);
         let context = ResponseContext {
-            request_id: &self.request_id,
+            request_id: self.request_id.as_str(),
             host_id: &self.service.config.host_id,
-            date: &time::http_date(seconds),
+            date: &self.service.http_date(),
             server: SERVER,
             keep_alive: next == Next::Request,
         };
@@ -171,7 +169,12 @@ impl Request<'_> {
         refusal: Option<&Refusal>,
         interruption: Option<&Interruption>,
     ) {
-        let (peer, request_id, path) = (stream.peer(), self.request_id.as_str(), self.path.as_str());
+        let is_failed = status >= 500 || matches!(interruption, Some(Interruption::Store(_)));
+        if !is_failed && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let (peer, request_id) = (stream.peer(), self.request_id.as_str());
+        let path = self.head.as_ref().map(|head| dispatch::resource_of(head)).unwrap_or_default();
         let operation = OPERATIONS[self.trace.operation.0];
         let access_key = self.trace.access_key.as_deref().unwrap_or("-");
         let code = refusal.map_or("-", |refusal| refusal.error.code.as_str());

@@ -41,7 +41,7 @@ impl Default for Trace {
 pub(super) async fn run(
     service: &Rc<S3Service>,
     stream: &mut Stream,
-    mut head: RequestHead,
+    mut head: Rc<RequestHead>,
     incoming: &mut Incoming,
     trace: &mut Trace,
 ) -> Outcome<Answer> {
@@ -52,7 +52,7 @@ pub(super) async fn run(
     };
     trace.access_key = Some(signed.access_key.clone());
     if signed.is_presigned() {
-        adopt_query_headers(&mut head)?;
+        adopt_query_headers(Rc::make_mut(&mut head))?;
     }
     let user = user_of(&catalog, &signed.access_key).ok_or(Code::InvalidAccessKeyId)?;
     let operation = route(&head, &service.config.route)?;
@@ -63,10 +63,9 @@ pub(super) async fn run(
         authentication.payload(),
         &service.config.limits,
     )?;
-    let resource = resource_of(&head);
     let exchange = Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
     op::run(&exchange, operation, Body { stream, incoming }).await.map_err(|mut refusal| {
-        refusal.error = refusal.error.resource(resource);
+        refusal.error = refusal.error.resource(resource_of(&exchange.head));
         refusal
     })
 }

@@ -7,7 +7,7 @@ use engine::crypto::Sealing;
 use engine::format::catalog::{Bucket, User};
 use engine::format::record::SealKind;
 use engine::ids::{UnixMillis, UploadId};
-use engine::{Catalog, Draft, Error as EngineError, Version};
+use engine::{Catalog, Draft, Error as EngineError, Lookup, Version};
 use proto_s3::condition::WriteCondition;
 use proto_s3::http::RequestHead;
 use proto_s3::op::{Encryption, Owner};
@@ -30,7 +30,7 @@ pub(super) struct Exchange {
     /// Who asks.
     pub(super) user: Arc<User>,
     /// The head of the request.
-    pub(super) head: RequestHead,
+    pub(super) head: Rc<RequestHead>,
     /// When it began.
     pub(super) now: UnixMillis,
     /// Whether it came over TLS.
@@ -109,9 +109,7 @@ impl Exchange {
     /// A key's object; `None` when there is none. One that is replaced or moved between being looked up and read is looked up again.
     async fn version(&self, bucket: &Bucket, key: &str) -> Outcome<Option<Version>> {
         for _ in 0..LOOKUPS_MAX {
-            let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-            let found = self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await?;
-            let lookup = match found {
+            let lookup = match self.lookup(bucket, key).await? {
                 Err(EngineError::NotFound) => return Ok(None),
                 other => other?,
             };
@@ -121,6 +119,14 @@ impl Exchange {
             }
         }
         Err(Refusal { error: Error::new(Code::SlowDown), cause: Some(EngineError::Conflict) })
+    }
+
+    async fn lookup(&self, bucket: &Bucket, key: &str) -> Outcome<engine::Result<Lookup>> {
+        if let Some(shard) = self.service.local_shard(bucket.home) {
+            return Ok(shard.lookup(bucket.id, key.as_bytes()));
+        }
+        let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
+        self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await
     }
 
     /// Refuses a conditional write that cannot succeed as things are, before its body is taken in. The home shard decides again, for good, when

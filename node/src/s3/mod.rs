@@ -21,7 +21,10 @@ mod error;
 mod exchange;
 mod object_meta;
 mod op;
+mod request_id;
 mod writer;
+
+pub use request_id::{RequestId, RequestIds};
 
 use proto_s3::Operation;
 

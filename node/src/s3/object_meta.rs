@@ -28,7 +28,7 @@ const TYPES: [(ChecksumType, u8); 2] = [(ChecksumType::Composite, 1), (ChecksumT
 
 /// A version with its metadata in the protocol's terms.
 pub(super) struct StoredObject {
-    /// What the engine read. Its header pairs have moved to `headers`.
+    /// What the engine read.
     pub(super) version: Version,
     /// Its metadata.
     pub(super) headers: ObjectHeaders,
@@ -39,8 +39,8 @@ pub(super) struct StoredObject {
 
 impl StoredObject {
     /// Takes over what the engine read.
-    pub(super) fn new(mut version: Version, encryption: Encryption) -> Self {
-        let headers = headers(std::mem::take(&mut version.meta.pairs));
+    pub(super) fn new(version: Version, encryption: Encryption) -> Self {
+        let headers = headers(&version.meta.pairs);
         let checksum = object_checksum(&version.meta);
         StoredObject { version, headers, checksum, encryption }
     }
@@ -74,10 +74,10 @@ pub(super) fn pairs(headers: ObjectHeaders) -> Pairs {
 }
 
 /// Metadata as responses show it.
-pub(super) fn headers(pairs: Pairs) -> ObjectHeaders {
+pub(super) fn headers(pairs: &Pairs) -> ObjectHeaders {
     // Names came from request heads, which are ASCII.
-    let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
-    ObjectHeaders::from_pairs(pairs.into_iter().map(|(name, value)| (text(name), value)).collect())
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    ObjectHeaders::from_pairs(pairs.iter().map(|(name, value)| (text(name), value.clone())).collect())
 }
 
 /// An entity tag from the store.
@@ -220,6 +220,6 @@ mod tests {
         let kept =
             vec![("content-type".to_owned(), b"a/b".to_vec()), ("x-amz-meta-n".to_owned(), vec![0xe9])];
         let stored = pairs(ObjectHeaders::from_pairs(kept.clone()));
-        assert_eq!(headers(stored).into_pairs(), kept);
+        assert_eq!(headers(&stored).into_pairs(), kept);
     }
 }

@@ -20,7 +20,7 @@ fn head(headers: &[(&str, String)]) -> RequestHead {
         raw_path: "/b/k".into(),
         raw_query: String::new(),
         minor_version: 1,
-        headers: headers.iter().map(|(name, value)| (name.to_string(), value.clone().into_bytes())).collect(),
+        headers: headers.iter().cloned().collect(),
     }
 }
 
@@ -164,8 +164,8 @@ fn unsigned(wire: &str, payload_len: usize) -> Upload {
 
 fn with_header(upload: &Upload, name: &str, value: &str) -> Upload {
     let mut changed = upload.clone();
-    changed.head.headers.retain(|(n, _)| n != name);
-    changed.head.headers.push((name.into(), value.into()));
+    changed.head.headers = upload.head.headers.iter().filter(|(found, _)| *found != name).collect();
+    changed.head.headers.push(name, value.as_ref());
     changed
 }
 

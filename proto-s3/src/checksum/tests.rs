@@ -121,7 +121,7 @@ fn head(headers: &[(&str, &str)]) -> RequestHead {
         raw_path: "/b/k".into(),
         raw_query: String::new(),
         minor_version: 1,
-        headers: headers.iter().map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
+        headers: headers.iter().copied().collect(),
     }
 }
 

@@ -53,7 +53,7 @@ fn bad_request(message: &'static str) -> Error {
 /// Whether the client expects the connection to go on after this request.
 pub fn keeps_alive(head: &RequestHead) -> bool {
     let has_option = |wanted: &[u8]| {
-        head.headers.iter().filter(|(name, _)| name == "connection").any(|(_, value)| {
+        head.headers.values("connection").any(|value| {
             value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
         })
     };
@@ -77,7 +77,7 @@ mod tests {
             raw_path: "/".into(),
             raw_query: String::new(),
             minor_version,
-            headers: headers.iter().map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
+            headers: headers.iter().copied().collect(),
         }
     }
 

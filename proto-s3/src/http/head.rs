@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 
 use crate::error::{Code, Error};
 use crate::http::framing::framing;
+use crate::http::headers::Headers;
 use crate::http::request::{Method, RequestHead};
 use crate::limits::Limits;
 
@@ -50,7 +51,7 @@ pub fn parse_head(buf: &[u8], limits: &Limits) -> Result<Parsed, Error> {
         httparse::Status::Complete(len) => len,
     };
     check_line_ends(&buf[..len])?;
-    Ok(Parsed::Complete { head: owned_head(&request)?, len })
+    Ok(Parsed::Complete { head: owned_head(&request, len)?, len })
 }
 
 fn too_large() -> Error {
@@ -83,12 +84,12 @@ fn check_line_ends(bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Copies and checks what `httparse` found.
-fn owned_head(request: &httparse::Request<'_, '_>) -> Result<RequestHead, Error> {
+fn owned_head(request: &httparse::Request<'_, '_>, len: usize) -> Result<RequestHead, Error> {
     let method = parse_method(request.method.unwrap_or_default())?;
     let target = parse_target(request.path.unwrap_or_default())?;
-    let mut headers = Vec::with_capacity(request.headers.len());
+    let mut headers = Headers::with_capacity(request.headers.len(), len);
     for header in request.headers.iter() {
-        headers.push((header.name.to_ascii_lowercase(), header.value.trim_ascii().to_vec()));
+        headers.push(header.name, header.value.trim_ascii());
     }
     let head = RequestHead {
         method,

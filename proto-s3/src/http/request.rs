@@ -3,6 +3,8 @@
 //! Header names are lowercase; values are the bytes of the wire, trimmed of optional white space. The target is kept
 //! raw (still percent-encoded), since SigV4 signs what the client sent, and is split at the first `?`.
 
+use super::headers::Headers;
+
 /// The method of a request. S3 knows no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -46,13 +48,13 @@ pub struct RequestHead {
     /// The minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
     /// All headers in wire order; names in lowercase.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Headers,
 }
 
 impl RequestHead {
     /// The first header of that (lowercase) name, as bytes.
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
+        self.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
     /// The first header of that (lowercase) name, when it is UTF-8.
@@ -62,6 +64,6 @@ impl RequestHead {
 
     /// All headers of that (lowercase) name, as bytes.
     pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_slice())
+        self.headers.values(name)
     }
 }

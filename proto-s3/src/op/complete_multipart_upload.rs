@@ -120,7 +120,7 @@ fn object_checksum(head: &RequestHead) -> Result<Option<StatedChecksum>, Error> 
 /// What is stated about the document: Content-MD5 and a trailer.
 fn document_checksum(head: &RequestHead) -> Result<ChecksumRequest, Error> {
     let is_about_document = |name: &str| matches!(name, "content-md5" | "x-amz-trailer");
-    let headers = head.headers.iter().filter(|(name, _)| is_about_document(name)).cloned().collect();
+    let headers = head.headers.iter().filter(|(name, _)| is_about_document(name)).collect();
     let RequestHead { method, minor_version, .. } = *head;
     let (raw_path, raw_query) = (String::new(), String::new());
     ChecksumRequest::from_head(&RequestHead { method, raw_path, raw_query, minor_version, headers })

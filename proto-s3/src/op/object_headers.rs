@@ -55,7 +55,7 @@ impl ObjectHeaders {
                     known.push(b',');
                     known.extend_from_slice(value);
                 }
-                None => pairs.push((name.clone(), value.clone())),
+                None => pairs.push((name.to_owned(), value.to_vec())),
             }
         }
         check_len(&pairs[user_from..], limits)?;

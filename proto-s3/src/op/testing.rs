@@ -12,8 +12,7 @@ pub(crate) fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Requ
         .into_iter()
         .find(|known| known.as_str() == method)
         .unwrap();
-    let mut all = vec![("host".to_string(), b"localhost:9000".to_vec())];
-    all.extend(headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())));
+    let all = [("host", "localhost:9000")].iter().chain(headers).copied().collect();
     RequestHead { method, raw_path: path.into(), raw_query: query.into(), minor_version: 1, headers: all }
 }
 

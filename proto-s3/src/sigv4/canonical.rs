@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 
 use crate::encoding;
 use crate::error::Error;
+use crate::http::Headers;
 use crate::sigv4::ALGORITHM;
 use crate::uri::{self, Plus, Slash};
 
@@ -24,7 +25,7 @@ pub(crate) struct Subject<'a> {
     pub raw_path: &'a str,
     pub raw_query: &'a str,
     /// Names in lowercase.
-    pub headers: &'a [(String, Vec<u8>)],
+    pub headers: &'a Headers,
     /// Names joined with `;`.
     pub signed_headers: &'a str,
     /// As `x-amz-content-sha256` says it.
@@ -135,11 +136,10 @@ fn push_line(out: &mut Vec<u8>, line: &[u8]) {
 }
 
 /// `name:value,value`: the values trimmed, runs of white space inside them made one space.
-fn push_header(out: &mut Vec<u8>, name: &str, headers: &[(String, Vec<u8>)]) {
+fn push_header(out: &mut Vec<u8>, name: &str, headers: &Headers) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
-    let values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value);
-    for (index, value) in values.enumerate() {
+    for (index, value) in headers.values(name).enumerate() {
         if index > 0 {
             out.push(b',');
         }

@@ -311,7 +311,7 @@ fn check_coverage(head: &RequestHead, claim: &Claim<'_>) -> Result<(), Error> {
         missing.push("host");
     }
     for (name, _) in &head.headers {
-        if name.starts_with("x-amz-") && !is_signed(name) && !missing.contains(&name.as_str()) {
+        if name.starts_with("x-amz-") && !is_signed(name) && !missing.contains(&name) {
             missing.push(name);
         }
     }

@@ -9,7 +9,7 @@ fn head(host: &str, path: &str) -> RequestHead {
         raw_path: path.into(),
         raw_query: String::new(),
         minor_version: 1,
-        headers: vec![("host".into(), host.as_bytes().to_vec())],
+        headers: [("host", host)].into_iter().collect(),
     }
 }
 
