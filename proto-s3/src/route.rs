@@ -94,8 +94,10 @@ pub fn route(head: &RequestHead, config: &RouteConfig) -> Result<Operation, Erro
     let head = adopted.as_ref().unwrap_or(head);
     let query = Query::parse(&head.raw_query)?;
     let target = Target::from_head(head, config).map_err(|error| error.resource(&head.raw_path))?;
-    let resource = target.resource();
-    operation(head, &query, target, config).map_err(|error| error.resource(resource))
+    operation(head, &query, target, config).map_err(|error| match Target::from_head(head, config) {
+        Ok(target) => error.resource(target.resource()),
+        Err(_) => error,
+    })
 }
 
 /// The head with its presigned headers, when there may be any.

@@ -46,7 +46,11 @@ pub fn decode_utf8(raw: &str, plus: Plus) -> Result<String, Error> {
 /// Decodes to the end of `out`.
 pub(crate) fn decode_into(out: &mut Vec<u8>, raw: &str, plus: Plus) -> Result<(), Error> {
     let mut rest = raw.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
+    loop {
+        let plain = memchr::memchr2(b'%', b'+', rest).unwrap_or(rest.len());
+        let (as_it_is, escaped) = rest.split_at(plain);
+        out.extend_from_slice(as_it_is);
+        let Some((byte, tail)) = escaped.split_first() else { return Ok(()) };
         rest = tail;
         match byte {
             b'%' => {
@@ -59,24 +63,32 @@ pub(crate) fn decode_into(out: &mut Vec<u8>, raw: &str, plus: Plus) -> Result<()
             byte => out.push(*byte),
         }
     }
-    Ok(())
 }
 
 /// Whether a byte stands for itself in an encoded component.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
+static IS_UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Appends `bytes`, encoded.
 pub(crate) fn encode_into(out: &mut Vec<u8>, bytes: &[u8], slash: Slash) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in bytes {
-        if is_unreserved(*byte) || (*byte == b'/' && slash == Slash::Keep) {
-            out.push(*byte);
-        } else {
-            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-            out.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
-        }
+    let is_plain = |byte: &u8| IS_UNRESERVED[usize::from(*byte)] || (*byte == b'/' && slash == Slash::Keep);
+    let mut rest = bytes;
+    loop {
+        let plain = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        let (as_it_is, others) = rest.split_at(plain);
+        out.extend_from_slice(as_it_is);
+        let Some((byte, tail)) = others.split_first() else { return };
+        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+        out.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
+        rest = tail;
     }
 }
 

@@ -28,7 +28,7 @@ const INCOMING_LEN_USUAL: usize = 64 * 1024;
 const INCOMING_LEN_MAX: usize = 96 * 1024;
 
 /// Payload of a full TLS record.
-const RECORD_LEN: usize = 16 * 1024;
+pub const RECORD_LEN: usize = 16 * 1024;
 
 /// Framing of a record at most: header, explicit nonce (TLS 1.2), inner content type (TLS 1.3), tag.
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;

@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use super::records::{Progress, Records};
+use super::records::{Progress, RECORD_LEN, Records};
 use super::tcp::Tcp;
 use crate::connections::Patience;
 
 /// Plaintext sealed and sent at once. Measured best for the peer: with more, the receiver's caches suffer.
 const PIECE_LEN_MAX: usize = 256 * 1024;
 
+/// What a connection at rest may keep of memory for plaintext: a head and a small body.
+const PENDING_LEN_REST: usize = 6 * 1024;
+
 /// A connection over TLS, its handshake done.
 pub struct TlsStream {
     tcp: Tcp,
     records: Records,
+    /// Plaintext that waits for more, so that a head and the body behind it become one record; less than a record.
+    pending: Vec<u8>,
     /// The last receive filled all the room it had: more is coming, so the next one gets more room.
     is_hungry: bool,
 }
@@ -27,7 +32,8 @@ impl TlsStream {
     /// `InvalidData` when the peer breaks the protocol or shares no version or cipher suite with us (it has been told
     /// by an alert), `UnexpectedEof` when it leaves, `TimedOut` when it is slow, else the socket's.
     pub async fn accept(tcp: Tcp, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let mut stream = TlsStream { tcp, records: Records::new(config)?, is_hungry: false };
+        let mut stream =
+            TlsStream { tcp, records: Records::new(config)?, pending: Vec::new(), is_hungry: false };
         stream.tcp.allow(Patience::Handshake);
         while stream.advance().await? == Progress::Handshake {
             stream.flush().await?;
@@ -75,7 +81,16 @@ impl TlsStream {
     /// # Errors
     /// As there.
     pub fn buffer(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.records.seal(bytes)
+        if self.pending.is_empty() && bytes.len() >= RECORD_LEN {
+            return self.records.seal(bytes);
+        }
+        let (now, rest) = bytes.split_at(bytes.len().min(RECORD_LEN - self.pending.len()));
+        self.pending.extend_from_slice(now);
+        if self.pending.len() == RECORD_LEN {
+            self.seal_pending()?;
+            self.records.seal(rest)?;
+        }
+        Ok(())
     }
 
     /// See [`super::Stream::write_all`].
@@ -83,18 +98,31 @@ impl TlsStream {
     /// # Errors
     /// As there.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for piece in bytes.chunks(PIECE_LEN_MAX) {
+        let mut pieces = bytes.chunks(PIECE_LEN_MAX);
+        self.buffer(pieces.next().unwrap_or_default())?;
+        self.seal_pending()?;
+        self.flush().await?;
+        for piece in pieces {
             self.records.seal(piece)?;
             self.flush().await?;
         }
-        self.flush().await
+        Ok(())
+    }
+
+    fn seal_pending(&mut self) -> io::Result<()> {
+        let result = self.records.seal(&self.pending);
+        self.pending.clear();
+        result
     }
 
     /// See [`super::Stream::close`].
     pub async fn close(mut self) {
         self.tcp.allow(Patience::Linger);
         // A connection that can't say goodbye is gone already.
-        if self.records.seal_close_notify().is_ok() && self.flush().await.is_ok() {
+        if self.seal_pending().is_ok()
+            && self.records.seal_close_notify().is_ok()
+            && self.flush().await.is_ok()
+        {
             self.tcp.close().await;
         }
     }
@@ -102,6 +130,7 @@ impl TlsStream {
     /// See [`super::Stream::shrink`].
     pub fn shrink(&mut self) {
         self.records.shrink();
+        self.pending.shrink_to(PENDING_LEN_REST);
     }
 
     /// The connection underneath.

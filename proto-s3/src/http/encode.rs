@@ -61,11 +61,13 @@ fn content_length(response: &Response) -> Option<u64> {
 fn push_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend(value.iter().map(|byte| match byte {
-        b'\t' => b'\t',
-        0..=0x1f | 0x7f => b' ',
-        byte => *byte,
-    }));
+    let begin = out.len();
+    out.extend_from_slice(value);
+    for byte in &mut out[begin..] {
+        // Without a branch, so that the compiler vectorises it.
+        let is_control = (*byte < 0x20 || *byte == 0x7f) && *byte != b'\t';
+        *byte = if is_control { b' ' } else { *byte };
+    }
     out.extend_from_slice(b"\r\n");
 }
 

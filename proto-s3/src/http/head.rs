@@ -71,16 +71,17 @@ fn refusal(error: httparse::Error) -> Error {
     }
 }
 
-/// Every LF must follow a CR and every CR precede an LF. Counting is branchless, so the compiler vectorises it.
+/// Every LF must follow a CR and every CR precede an LF; the last byte may be a CR whose LF has not come yet.
 fn check_line_ends(bytes: &[u8]) -> Result<(), Error> {
-    let count = |wanted: u8| bytes.iter().filter(|byte| **byte == wanted).count();
-    let pairs = bytes.iter().zip(bytes.iter().skip(1)).filter(|(a, b)| **a == b'\r' && **b == b'\n').count();
-    let has_open_end = bytes.last() == Some(&b'\r');
-    if count(b'\n') == pairs && count(b'\r') == pairs + usize::from(has_open_end) {
-        Ok(())
-    } else {
-        Err(bad_request("A line of the request head does not end with CR LF."))
+    let mut ends = memchr::memchr2_iter(b'\r', b'\n', bytes);
+    while let Some(at) = ends.next() {
+        let is_pair = bytes[at] == b'\r'
+            && (at + 1 == bytes.len() || ends.next() == Some(at + 1) && bytes[at + 1] == b'\n');
+        if !is_pair {
+            return Err(bad_request("A line of the request head does not end with CR LF."));
+        }
     }
+    Ok(())
 }
 
 /// Copies and checks what `httparse` found.

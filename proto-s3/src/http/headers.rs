@@ -54,8 +54,17 @@ impl Headers {
     }
 
     /// The values of that (lowercase) name.
-    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(found, _)| *found == name).map(|(_, value)| value)
+    pub fn values<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let mut begin = End { name: 0, value: 0 };
+        self.ends.iter().filter_map(move |end| {
+            let from = std::mem::replace(&mut begin, *end);
+            // Lengths differ mostly, and tell so without a look at the names.
+            if (end.name - from.name) as usize != name.len() {
+                return None;
+            }
+            let found = &self.names.as_bytes()[from.name as usize..end.name as usize];
+            (found == name.as_bytes()).then(|| &self.values[from.value as usize..end.value as usize])
+        })
     }
 }
 

@@ -54,7 +54,7 @@ pub struct RequestHead {
 impl RequestHead {
     /// The first header of that (lowercase) name, as bytes.
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.headers.values(name).next()
     }
 
     /// The first header of that (lowercase) name, when it is UTF-8.

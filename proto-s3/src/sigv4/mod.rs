@@ -22,6 +22,7 @@ mod scope;
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use smallvec::SmallVec;
 
 use crate::encoding::Hex;
 use crate::error::{Code, Error};
@@ -296,16 +297,16 @@ fn payload_hash<'c>(claim: &'c Claim<'_>) -> Result<&'c str, Error> {
 
 /// Host and every `x-amz-*` header that is there must be signed; each name is in lowercase and listed once.
 fn check_coverage(head: &RequestHead, claim: &Claim<'_>) -> Result<(), Error> {
-    let names = || claim.signed_headers.split(';');
+    let names: SmallVec<[&str; 16]> = claim.signed_headers.split(';').take(SIGNED_HEADERS_MAX + 1).collect();
     // Sorted and unique is what every signer writes, and makes the check for repetition cheap.
-    let is_sorted = names().zip(names().skip(1)).all(|(a, b)| a < b);
-    if !is_sorted || !names().all(is_lowercase_name) || names().count() > SIGNED_HEADERS_MAX {
+    let is_sorted = names.is_sorted_by(|a, b| a < b);
+    if !is_sorted || !names.iter().copied().all(is_lowercase_name) || names.len() > SIGNED_HEADERS_MAX {
         return Err(claim.form.malformed(
             "SignedHeaders",
             "SignedHeaders must be lowercase header names, sorted, each once, separated by semicolons.",
         ));
     }
-    let is_signed = |wanted: &str| names().any(|name| name == wanted);
+    let is_signed = |wanted: &str| names.binary_search(&wanted).is_ok();
     let mut missing: Vec<&str> = Vec::new();
     if !is_signed("host") {
         missing.push("host");
