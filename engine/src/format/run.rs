@@ -382,6 +382,12 @@ pub fn encode_pairs(kind: BlockKind, pairs: &[(u64, u64)], payload: &mut [u8]) {
     write_parts(payload, &[head.as_bytes(), layouts.as_bytes()]);
 }
 
+/// What the pairs of a run are in order of: the bits of the hash from the lowest on, then the location. Those of one bin of a hash index follow each other
+/// then, however many bins it has, and a whole index is filled bin by bin from several runs at once.
+pub fn pair_order(pair: &(u64, u64)) -> (u64, u64) {
+    (pair.0.reverse_bits(), pair.1)
+}
+
 /// Blocks that so many pairs take.
 pub fn pair_blocks(count: u64) -> u64 {
     count.div_ceil(PAIRS_PER_BLOCK as u64)

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::crypto::{CATALOG_NAMESPACE, FramePosition, ObjectKey, Seal};
 use crate::device::{AlignedBuffer, Device};
 use crate::format::body::Extent;
-use crate::format::run::{Block, BlockKind, RunDescriptor};
+use crate::format::run::{Block, BlockKind, RunDescriptor, pair_order};
 use crate::ids::ShardId;
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
 
@@ -171,7 +171,7 @@ impl Walk {
         *count += block.count() as u64;
         for pair in block.pairs() {
             let pair = (pair.hash.get(), pair.location.get());
-            if self.last_pair.is_some_and(|last| last > pair) {
+            if self.last_pair.is_some_and(|last| pair_order(&last) > pair_order(&pair)) {
                 return Err("its pairs do not ascend");
             }
             self.last_pair = Some(pair);

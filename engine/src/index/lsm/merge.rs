@@ -10,7 +10,7 @@ use super::build::RunWriter;
 use super::run::{BlockStream, Run};
 use crate::device::Device;
 use crate::error::Result;
-use crate::format::run::{Block, BlockKind};
+use crate::format::run::{Block, BlockKind, pair_order};
 
 /// How a hash index changes: the pairs (hash, location) that it gains and loses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct IndexChanges {
 impl IndexChanges {
     /// The same in order, without what is both gained and lost.
     pub(super) fn netted(mut self) -> Self {
-        self.added.sort_unstable();
-        self.removed.sort_unstable();
+        self.added.sort_unstable_by_key(pair_order);
+        self.removed.sort_unstable_by_key(pair_order);
         let mut netted = IndexChanges::default();
         let (mut added, mut removed) = (self.added.iter().peekable(), self.removed.iter().peekable());
         while let (Some(gain), Some(loss)) = (added.peek(), removed.peek()) {
-            match gain.cmp(loss) {
+            match pair_order(gain).cmp(&pair_order(loss)) {
                 Ordering::Less => netted.added.extend(added.next()),
                 Ordering::Greater => netted.removed.extend(removed.next()),
                 Ordering::Equal => {
@@ -110,30 +110,51 @@ pub(super) async fn merge_pairs<D: Device>(
     runs: &[Rc<Run<D>>],
     kind: BlockKind,
 ) -> Result<()> {
-    let mut inputs = Vec::with_capacity(2 * runs.len());
-    for run in runs {
-        for (of, sign) in [(BlockKind::Added, 1), (BlockKind::Removed, -1)] {
-            let stream = BlockStream::new(run.clone(), of);
-            let mut input = PairInput { stream, block: None, at: 0, sign };
-            input.settle().await?;
-            inputs.push(input);
-        }
-    }
-    while let Some(pair) = inputs.iter().filter_map(PairInput::pair).min() {
-        let mut net = 0i64;
-        for input in &mut inputs {
-            while input.pair() == Some(pair) {
-                net += input.sign;
-                input.at += 1;
-                input.settle().await?;
-            }
-        }
+    let mut pairs = NetPairs::of(runs).await?;
+    while let Some((pair, net)) = pairs.next().await? {
         let left = if kind == BlockKind::Added { net } else { -net };
         for _ in 0..left {
             writer.add_pair(kind, pair).await?;
         }
     }
     writer.end_pairs(kind).await
+}
+
+/// Walks the pairs of several runs in order, each with how often it is gained more than lost.
+pub(super) struct NetPairs<D: Device> {
+    inputs: Vec<PairInput<D>>,
+}
+
+impl<D: Device> NetPairs<D> {
+    /// Before the first pair.
+    pub(super) async fn of(runs: &[Rc<Run<D>>]) -> Result<Self> {
+        let mut inputs = Vec::with_capacity(2 * runs.len());
+        for run in runs {
+            for (of, sign) in [(BlockKind::Added, 1), (BlockKind::Removed, -1)] {
+                let stream = BlockStream::new(run.clone(), of);
+                let mut input = PairInput { stream, block: None, at: 0, sign };
+                input.settle().await?;
+                inputs.push(input);
+            }
+        }
+        Ok(NetPairs { inputs })
+    }
+
+    /// The next pair; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<((u64, u64), i64)>> {
+        let Some(pair) = self.inputs.iter().filter_map(PairInput::pair).min_by_key(pair_order) else {
+            return Ok(None);
+        };
+        let mut net = 0i64;
+        for input in &mut self.inputs {
+            while input.pair() == Some(pair) {
+                net += input.sign;
+                input.at += 1;
+                input.settle().await?;
+            }
+        }
+        Ok(Some((pair, net)))
+    }
 }
 
 struct PairInput<D: Device> {
@@ -174,7 +195,7 @@ mod tests {
             removed: vec![(2, 2), (0, 9), (3, 1), (4, 4)],
         };
         let netted = changes.netted();
-        assert_eq!(netted.added, [(1, 1), (2, 2)]);
+        assert_eq!(netted.added, [(2, 2), (1, 1)]);
         assert_eq!(netted.removed, [(0, 9), (4, 4)]);
     }
 }

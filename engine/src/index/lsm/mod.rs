@@ -35,12 +35,13 @@ use std::rc::Rc;
 
 use self::build::RunWriter;
 use self::memtable::{Change, Memtable};
-use self::merge::{merge_entries, merge_pairs};
+use self::merge::{NetPairs, merge_entries, merge_pairs};
 use self::source::MemorySource;
 use crate::core::Core;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::run::{BlockKind, RunDescriptor, pair_blocks};
+use crate::ids::SegmentId;
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE};
 use crate::segment::table::Purpose;
 
@@ -247,6 +248,25 @@ impl<D: Device> Lsm<D> {
     /// What a checkpoint keeps of the runs, the newest first.
     pub fn runs(&self) -> Vec<RunDescriptor> {
         self.shared.runs().iter().map(|run| run.descriptor().clone()).collect()
+    }
+
+    /// Gives all pairs that the hash index has by the runs, in the order in which [`crate::index::hash::HashIndex::load`] takes them.
+    ///
+    /// # Errors
+    /// Those of reading the runs; [`Error::Corrupt`] when one of them removes what none put there.
+    pub(crate) async fn index_pairs(&self, mut take: impl FnMut(u64, u64)) -> Result<()> {
+        let runs = self.shared.runs();
+        let mut pairs = NetPairs::of(&runs).await?;
+        while let Some(((hash, location), net)) = pairs.next().await? {
+            if net < 0 {
+                let first = runs.first().and_then(|run| run.extents().first());
+                let segment = first.map_or(SegmentId(0), |extent| extent.segment);
+                let what = "a run removes from the index what no older run put there";
+                return Err(Error::Corrupt { segment, offset: 0, what });
+            }
+            (0..net).for_each(|_| take(hash, location));
+        }
+        Ok(())
     }
 
     /// The runs, the newest first.
