@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use super::block::BlockCursor;
 use super::build::RunWriter;
-use super::run::{BlockStream, Run};
+use super::pairs::NetPairs;
+use super::run::{BlockStream, ReadAhead, Run};
 use crate::device::Device;
 use crate::error::Result;
-use crate::format::run::{Block, BlockKind, pair_order};
+use crate::format::run::{BlockKind, pair_order};
 
 /// How a hash index changes: the pairs (hash, location) that it gains and loses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,10 @@ pub(super) async fn merge_entries<D: Device>(
 ) -> Result<()> {
     let mut inputs = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut input = EntryInput { stream: BlockStream::new(run.clone(), BlockKind::Entries), place: None };
+        let mut input = EntryInput {
+            stream: BlockStream::new(run.clone(), BlockKind::Entries, ReadAhead::No),
+            place: None,
+        };
         input.next_block().await?;
         inputs.push(input);
     }
@@ -110,78 +114,16 @@ pub(super) async fn merge_pairs<D: Device>(
     runs: &[Rc<Run<D>>],
     kind: BlockKind,
 ) -> Result<()> {
-    let mut pairs = NetPairs::of(runs).await?;
-    while let Some((pair, net)) = pairs.next().await? {
-        let left = if kind == BlockKind::Added { net } else { -net };
-        for _ in 0..left {
-            writer.add_pair(kind, pair).await?;
+    let mut pairs = NetPairs::of(runs, ReadAhead::No).await;
+    while let Some(batch) = pairs.next().await? {
+        for (pair, net) in batch {
+            let left = if kind == BlockKind::Added { *net } else { -net };
+            for _ in 0..left {
+                writer.add_pair(kind, *pair).await?;
+            }
         }
     }
     writer.end_pairs(kind).await
-}
-
-/// Walks the pairs of several runs in order, each with how often it is gained more than lost.
-pub(super) struct NetPairs<D: Device> {
-    inputs: Vec<PairInput<D>>,
-}
-
-impl<D: Device> NetPairs<D> {
-    /// Before the first pair.
-    pub(super) async fn of(runs: &[Rc<Run<D>>]) -> Result<Self> {
-        let mut inputs = Vec::with_capacity(2 * runs.len());
-        for run in runs {
-            for (of, sign) in [(BlockKind::Added, 1), (BlockKind::Removed, -1)] {
-                let stream = BlockStream::new(run.clone(), of);
-                let mut input = PairInput { stream, block: None, at: 0, sign };
-                input.settle().await?;
-                inputs.push(input);
-            }
-        }
-        Ok(NetPairs { inputs })
-    }
-
-    /// The next pair; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<((u64, u64), i64)>> {
-        let Some(pair) = self.inputs.iter().filter_map(PairInput::pair).min_by_key(pair_order) else {
-            return Ok(None);
-        };
-        let mut net = 0i64;
-        for input in &mut self.inputs {
-            while input.pair() == Some(pair) {
-                net += input.sign;
-                input.at += 1;
-                input.settle().await?;
-            }
-        }
-        Ok(Some((pair, net)))
-    }
-}
-
-struct PairInput<D: Device> {
-    stream: BlockStream<D>,
-    /// `None` at the end.
-    block: Option<Rc<Block>>,
-    at: usize,
-    sign: i64,
-}
-
-impl<D: Device> PairInput<D> {
-    fn pair(&self) -> Option<(u64, u64)> {
-        let pair = self.block.as_ref()?.pairs().get(self.at)?;
-        Some((pair.hash.get(), pair.location.get()))
-    }
-
-    /// Goes to the next block when the present one is used up.
-    async fn settle(&mut self) -> Result<()> {
-        while self.pair().is_none() {
-            self.block = self.stream.next().await?;
-            self.at = 0;
-            if self.block.is_none() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

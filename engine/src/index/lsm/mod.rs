@@ -16,7 +16,7 @@
 //! | `sink`, `build` | writing a run |
 //! | `run`, `block`, `cache` | reading it |
 //! | `source`, `cursor` | walking all in order |
-//! | `choose`, `merge` | few runs from many |
+//! | `choose`, `merge`, `pairs` | few runs from many |
 
 mod block;
 mod build;
@@ -25,6 +25,7 @@ mod choose;
 mod cursor;
 mod memtable;
 mod merge;
+mod pairs;
 mod run;
 mod sink;
 mod source;
@@ -33,15 +34,18 @@ use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use futures_util::future::try_join_all;
+
 use self::build::RunWriter;
 use self::memtable::{Change, Memtable};
-use self::merge::{NetPairs, merge_entries, merge_pairs};
+use self::merge::{merge_entries, merge_pairs};
+use self::pairs::{NetPairs, corrupt};
+use self::run::ReadAhead;
 use self::source::MemorySource;
 use crate::core::Core;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::run::{BlockKind, RunDescriptor, pair_blocks};
-use crate::ids::SegmentId;
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE};
 use crate::segment::table::Purpose;
 
@@ -86,10 +90,8 @@ impl<D: Device> Lsm<D> {
     /// # Errors
     /// [`crate::Error::Corrupt`], [`crate::Error::Io`] or [`crate::Error::Key`] when a run cannot be read.
     pub async fn open(core: Rc<Core<D>>, cache: Rc<BlockCache>, runs: Vec<RunDescriptor>) -> Result<Self> {
-        let mut opened = Vec::with_capacity(runs.len());
-        for descriptor in runs {
-            opened.push(Run::open(core.clone(), cache.clone(), descriptor).await?);
-        }
+        let open = |descriptor| Run::open(core.clone(), cache.clone(), descriptor);
+        let opened = try_join_all(runs.into_iter().map(open)).await?;
         Ok(Self::with_runs(core, cache, opened))
     }
 
@@ -256,15 +258,15 @@ impl<D: Device> Lsm<D> {
     /// Those of reading the runs; [`Error::Corrupt`] when one of them removes what none put there.
     pub(crate) async fn index_pairs(&self, mut take: impl FnMut(u64, u64)) -> Result<()> {
         let runs = self.shared.runs();
-        let mut pairs = NetPairs::of(&runs).await?;
-        while let Some(((hash, location), net)) = pairs.next().await? {
-            if net < 0 {
-                let first = runs.first().and_then(|run| run.extents().first());
-                let segment = first.map_or(SegmentId(0), |extent| extent.segment);
-                let what = "a run removes from the index what no older run put there";
-                return Err(Error::Corrupt { segment, offset: 0, what });
+        let mut pairs = NetPairs::of(&runs, ReadAhead::Deep).await;
+        while let Some(batch) = pairs.next().await? {
+            for ((hash, location), net) in batch {
+                if *net < 0 {
+                    let what = "a run removes from the index what no older run put there";
+                    return Err(runs.first().map_or(Error::NotFound, |run| corrupt(run, what)));
+                }
+                (0..*net).for_each(|_| take(*hash, *location));
             }
-            (0..net).for_each(|_| take(hash, location));
         }
         Ok(())
     }
