@@ -1,6 +1,9 @@
 //! A store with many small versions, made, shut down, killed and opened again: how long it takes to start, what a version costs in memory, and what pages and
 //! reads cost.
 //!
+//! All lies in one bucket, so in one shard, which one core opens: the worst case of a start. A node opens shard 0 first, and then the shards of each core side
+//! by side with those of the others; the bench opens its two shards one after the other, as a node with two cores does.
+//!
 //! `cargo bench -p benches --bench store_scale -- --entries 10000000`. The store lies in a file in the target folder, about 1 KiB per entry, and goes away
 //! again. Each step is a process of its own: the memory of one says nothing about another, and one ends as if killed.
 

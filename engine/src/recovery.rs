@@ -30,7 +30,7 @@ use crate::format::segment::{Place, Predecessor, SegmentHeader, Temperature};
 use crate::format::settlement::{RecordPlace, Settlement};
 use crate::ids::{Lsn, SegmentId, ShardId};
 use crate::index::hash::Location;
-use crate::index::lsm::{IndexChange, Lsm};
+use crate::index::lsm::Lsm;
 use crate::limits::{BATCH_LEN_MAX, BLOCK_SIZE, RECORD_ALIGN, RECORD_LEN_MAX};
 use crate::log::{LogSegment, Resume, Strand, Tail, padded, record_place};
 use crate::object::Unopened;
@@ -175,13 +175,11 @@ async fn restore<D: Device>(
     add_live(&core.store.table, &record.body.extents);
     let directory = Rc::new(Lsm::open(core.clone(), core.block_cache.clone(), runs).await?);
     let mut state = State::new(seed, directory.clone());
-    // In one step: growing while the pairs come in order of their hashes shifts most of what is there again and again.
     let net = |run: &RunDescriptor| run.added_count as i64 - run.removed_count as i64;
-    let entries: i64 = directory.runs().iter().map(net).sum();
-    state.index_mut().reserve_for(usize::try_from(entries).unwrap_or(0));
-    for run in directory.open_runs().iter().rev() {
-        load_index(&mut state, run).await?;
-    }
+    let count: i64 = directory.runs().iter().map(net).sum();
+    let mut load = state.index_mut().load(usize::try_from(count).unwrap_or(0));
+    directory.index_pairs(|hash, location| load.push(hash, Location::from_raw(location))).await?;
+    load.finish();
     state.restore(&core.store.table, image, record.next_lsn, record.session);
     // A crash, or an absent device, may have kept it from some. Before anything is given out again that an older checkpoint refers to, all have to know the
     // newer one. A store that takes no writes gives nothing out.
@@ -218,24 +216,6 @@ pub(crate) async fn find_checkpoint<D: Device>(
         found = Some((record, Pointer { shard: id, lsn, place }, turn));
     }
     Ok(found)
-}
-
-async fn load_index<D: Device>(state: &mut State<D>, run: &Rc<crate::index::lsm::Run<D>>) -> Result<()> {
-    let index = state.index_mut();
-    let mut is_consistent = true;
-    run.index_changes(|change| match change {
-        IndexChange::Added(hash, location) => index.insert(hash, Location::from_raw(location)),
-        IndexChange::Removed(hash, location) => {
-            is_consistent &= index.remove(hash, Location::from_raw(location));
-        }
-    })
-    .await?;
-    let lost = Error::Corrupt {
-        segment: run.descriptor().extents.first().map_or(SegmentId(0), |extent| extent.segment),
-        offset: 0,
-        what: "a run removes from the index what no older run put there",
-    };
-    if is_consistent { Ok(()) } else { Err(lost) }
 }
 
 fn corrupt_body(record: &CheckpointBody, what: &'static str) -> Error {

@@ -2,9 +2,12 @@
 
 mod support;
 
+use engine::format::FORMAT_VERSION;
 use engine::format::record::SealKind;
+use engine::format::superblock::{COPY_OFFSETS, Superblock};
 use engine::ids::{UnixMillis, UploadId, UserId};
 use engine::index::directory::PageQuery;
+use engine::limits::BLOCK_SIZE;
 use engine::{Content, Error, Layout, Precondition, shared_content};
 use support::{MemoryDevice, NAMESPACE, TestStore, data, etag, formatted, run};
 
@@ -412,6 +415,23 @@ fn another_key_source_opens_nothing() {
         let devices = formatted(1, 64 * MIB, 1).await;
         let wrong = engine::crypto::MasterKey::new([1; 32]);
         assert_eq!(engine::Store::open(&devices, wrong).await.err(), Some(Error::Key { what: "the store" }));
+    });
+}
+
+#[test]
+fn a_store_of_another_format_version_is_refused_with_what_to_do() {
+    run(async {
+        let devices = formatted(1, 64 * MIB, 1).await;
+        devices[0].with_bytes(|bytes| {
+            for copy in COPY_OFFSETS.map(|at| at as usize) {
+                let block = &mut bytes[copy..copy + BLOCK_SIZE];
+                block[8..12].copy_from_slice(&(FORMAT_VERSION - 1).to_le_bytes());
+                let checksum = xxhash_rust::xxh3::xxh3_128(&block[..BLOCK_SIZE - 16]);
+                block[BLOCK_SIZE - 16..].copy_from_slice(&checksum.to_le_bytes());
+            }
+        });
+        let refused = engine::Store::open(&devices, support::master()).await.err();
+        assert_eq!(refused, Some(Error::Devices { what: Superblock::OTHER_VERSION }));
     });
 }
 

@@ -274,8 +274,17 @@ impl OpenStore {
         self.home().put(draft, Precondition::None).await.map(|_| ())
     }
 
-    /// Reads an object: its bytes.
+    /// Reads an object: its bytes. Looks again when it was moved meanwhile.
     pub async fn read(&self, key: &[u8]) -> Result<Vec<u8>> {
+        loop {
+            match self.try_read(key).await {
+                Err(Error::Conflict) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_read(&self, key: &[u8]) -> Result<Vec<u8>> {
         let lookup = self.home().lookup(self.bucket, key)?;
         let version = self.core.read_version(lookup, self.bucket, key).await?.ok_or(Error::NotFound)?;
         if let Some(inline) = version.inline() {

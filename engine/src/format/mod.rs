@@ -32,7 +32,7 @@ mod cursor;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The version of everything in this folder. It grows with each change that an older binary can't read.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Bytes that do not say what they should, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@
 //! - Keys ascend strictly. A key shares its first bytes with the one before it in its block; every [`RESTART_INTERVAL`]th shares none, and its
 //!   offset is in the restart table, so that a block is searched by halves.
 //! - A fence is an entry without a value: fence `n` is at most the first key of entry block `n`, and above the last key before it.
-//! - A pair is how a hash index changes with the run: hash and location, ascending.
+//! - A pair is how a hash index changes with the run: hash and location. Pairs are in order of the bits of the hash from the lowest on and then of the location
+//!   ([`pair_order`]), within a block and from block to block.
 //! - No block says that it is the last: how many there are is in the descriptor.
 
 use std::ops::Range;
@@ -80,6 +81,14 @@ pub struct PairLayout {
 }
 
 const _: () = assert!(size_of::<PairLayout>() == 16);
+
+impl PairLayout {
+    /// Hash and location.
+    #[inline]
+    pub fn get(&self) -> (u64, u64) {
+        (self.hash.get(), self.location.get())
+    }
+}
 
 /// Fixed part of a descriptor; the extents follow.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -197,6 +206,10 @@ impl Block {
             || self.bytes.len() != self.data_end
         {
             return Err(Malformed("block of pairs: length"));
+        }
+        // The same pair may be there more than once: so often it counts.
+        if !self.pairs().is_sorted_by_key(|pair| pair_order(&pair.get())) {
+            return Err(Malformed("block of pairs: order"));
         }
         Ok(())
     }
@@ -382,6 +395,19 @@ pub fn encode_pairs(kind: BlockKind, pairs: &[(u64, u64)], payload: &mut [u8]) {
     write_parts(payload, &[head.as_bytes(), layouts.as_bytes()]);
 }
 
+/// What the pairs of a run are in order of: the bits of the hash from the lowest on, then the location. Those of one bin of a hash index follow each other
+/// then, however many bins it has, and a whole index is filled bin by bin from several runs at once.
+#[inline]
+pub fn pair_order(pair: &(u64, u64)) -> (u64, u64) {
+    (pair.0.reverse_bits(), pair.1)
+}
+
+/// The pair that stands there in the order.
+#[inline]
+pub fn pair_of(order: &(u64, u64)) -> (u64, u64) {
+    (order.0.reverse_bits(), order.1)
+}
+
 /// Blocks that so many pairs take.
 pub fn pair_blocks(count: u64) -> u64 {
     count.div_ceil(PAIRS_PER_BLOCK as u64)
@@ -551,6 +577,12 @@ mod tests {
         payload
     }
 
+    fn pairs_payload(pairs: &[(u64, u64)]) -> Vec<u8> {
+        let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
+        encode_pairs(BlockKind::Added, pairs, &mut payload);
+        payload
+    }
+
     fn entries(block: &Block) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let (mut at, mut key, mut found) = (block.first(), Vec::new(), Vec::new());
         while let Some(entry) = block.entry(at) {
@@ -592,12 +624,23 @@ mod tests {
 
     #[test]
     fn pairs_fill_a_block_to_its_end() {
-        let pairs: Vec<(u64, u64)> = (0..PAIRS_PER_BLOCK as u64).map(|i| (i, i * 2)).collect();
-        let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
-        encode_pairs(BlockKind::Added, &pairs, &mut payload);
-        let block = Block::decode(&payload).expect("whole");
-        let back: Vec<_> = block.pairs().iter().map(|pair| (pair.hash.get(), pair.location.get())).collect();
-        assert_eq!(back, pairs);
+        let mut pairs: Vec<(u64, u64)> = (0..PAIRS_PER_BLOCK as u64).map(|i| (i, i * 2)).collect();
+        pairs.sort_by_key(pair_order);
+        let block = Block::decode(&pairs_payload(&pairs)).expect("whole");
+        assert_eq!(block.pairs().iter().map(PairLayout::get).collect::<Vec<_>>(), pairs);
+    }
+
+    #[test]
+    fn pairs_out_of_order_are_refused() {
+        // The lowest bit counts most: 2 comes before 1, and 3 after both. Of equal hashes the lower location comes first, and the same may come again.
+        let in_order = [(2, 9), (1, 5), (1, 5), (1, 6), (3, 0)];
+        assert!(Block::decode(&pairs_payload(&in_order)).is_ok());
+        for i in [0, 2, 3] {
+            let mut pairs = in_order;
+            pairs.swap(i, i + 1);
+            let refused = Block::decode(&pairs_payload(&pairs)).err();
+            assert_eq!(refused, Some(Malformed("block of pairs: order")), "{pairs:?}");
+        }
     }
 
     proptest! {

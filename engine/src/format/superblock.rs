@@ -149,6 +149,9 @@ pub enum Verdict {
 }
 
 impl Superblock {
+    /// Why the store of another release does not open, and what to do: nothing converts a store in place.
+    pub const OTHER_VERSION: &str = "the device holds a store of another format version: start the release that made it, and copy its objects to a new store with an S3 client";
+
     /// The copy's bytes.
     pub fn encode(&self) -> SuperblockLayout {
         let mut device_ids = [[0u8; 16]; DEVICES_MAX];
@@ -195,7 +198,7 @@ impl Superblock {
             return Verdict::Unreadable("its checksum does not match");
         }
         if layout.format_version.get() != FORMAT_VERSION {
-            return Verdict::Unreadable("it was written in another format version");
+            return Verdict::Unreadable(Self::OTHER_VERSION);
         }
         match Self::from_layout(layout) {
             Ok(superblock) => Verdict::Present(Box::new(superblock)),

@@ -75,7 +75,7 @@ impl Bins {
         }
         let (mut entries, moved) = self.take(bin);
         entries.insert(position, entry);
-        moved + self.store(bin, entries)
+        moved + self.store(bin, &entries)
     }
 
     /// Removes one such entry; whether there was one.
@@ -97,7 +97,7 @@ impl Bins {
         }
         let (mut entries, _) = self.take(bin);
         entries.remove(position);
-        self.store(bin, entries);
+        self.store(bin, &entries);
         true
     }
 
@@ -117,9 +117,9 @@ impl Bins {
         let Some(bit) = highest_bit(new) else { return self.heads.push(&[Head::default()]).1 };
         let (mut staying, mut moved) = self.take(new ^ bit);
         let leaving: Vec<Entry> = staying.extract_if(.., |entry| entry.hash & bit as u64 != 0).collect();
-        moved += self.store(new ^ bit, staying);
+        moved += self.store(new ^ bit, &staying);
         moved += self.heads.push(&[Head::default()]).1;
-        moved + self.store(new, leaving)
+        moved + self.store(new, &leaving)
     }
 
     /// Undoes the last split.
@@ -129,7 +129,7 @@ impl Bins {
         let theirs = self.take(last).0;
         let ours = self.take(last ^ bit).0;
         self.heads.pop();
-        self.store(last ^ bit, merged(&ours, &theirs));
+        self.store(last ^ bit, &merged(&ours, &theirs));
     }
 
     /// Bins.
@@ -162,7 +162,7 @@ impl Bins {
     }
 
     /// The bin of a hash: that of its low bits, one fewer of them where the bin that they name is still to be split off.
-    fn bin_of(&self, hash: u64) -> Option<usize> {
+    pub(super) fn bin_of(&self, hash: u64) -> Option<usize> {
         let bit = highest_bit(self.count())?;
         let bin = hash as usize & (bit << 1).wrapping_sub(1);
         Some(if bin < self.count() { bin } else { bin ^ bit })
@@ -176,7 +176,7 @@ impl Bins {
         matching.enumerate().find(|(_, found)| **found == entry).map(|(i, _)| (bin, first + i))
     }
 
-    fn entries(&self, bin: usize) -> &[Entry] {
+    pub(super) fn entries(&self, bin: usize) -> &[Entry] {
         let Head { block, len } = self.heads.block(bin)[0];
         match len as usize {
             0 => &[],
@@ -218,7 +218,7 @@ impl Bins {
     }
 
     /// Gives entries to a bin that has none.
-    fn store(&mut self, bin: usize, entries: Vec<Entry>) -> Moved {
+    pub(super) fn store(&mut self, bin: usize, entries: &[Entry]) -> Moved {
         let len = entries.len();
         let mut head = Head { block: 0, len: u32::try_from(len).expect("a bin is shorter than the index") };
         let mut moved = len * ENTRY;
@@ -229,11 +229,11 @@ impl Bins {
                     self.classes.reserve_exact(1);
                     self.classes.push(Blocks::new((self.classes.len() + 1) * STEP));
                 }
-                let (block, moved_by_growth) = self.classes[class_of(len)].push(&entries);
+                let (block, moved_by_growth) = self.classes[class_of(len)].push(entries);
                 head.block = u32::try_from(block).expect("fewer blocks than entries of 2^32 bins");
                 moved += moved_by_growth;
             }
-            _ => drop(self.long.insert(bin, entries)),
+            _ => drop(self.long.insert(bin, entries.to_vec())),
         }
         *self.head_mut(bin) = head;
         moved

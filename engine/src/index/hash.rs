@@ -49,6 +49,13 @@ impl HashIndex {
         }
     }
 
+    /// Fills an empty index with about so many entries, bin by bin.
+    pub fn load(&mut self, count: usize) -> Load<'_> {
+        assert!(self.is_empty(), "only an empty index is loaded");
+        self.reserve_for(count.max(1));
+        Load { index: self, bin: 0, entries: Vec::new() }
+    }
+
     /// Adds an entry. Entries that are equal in both count one by one.
     pub fn insert(&mut self, hash: u64, location: Location) {
         self.insert_counted(hash, location);
@@ -116,6 +123,43 @@ impl HashIndex {
         }
         self.len += 1;
         moved + self.bins.insert(Entry { hash, location })
+    }
+}
+
+/// Filling an index. Entries whose hashes ascend by their bits from the lowest on ([`crate::format::run::pair_order`]) come bin by bin, and each bin is written
+/// once: at tens of millions of entries that is many times as fast as inserting them, which finds none of its memory in the cache.
+pub struct Load<'a> {
+    index: &'a mut HashIndex,
+    /// Whose entries are being collected.
+    bin: usize,
+    entries: Vec<Entry>,
+}
+
+impl Load<'_> {
+    /// The next entry. Out of order it costs as much as an insertion.
+    pub fn push(&mut self, hash: u64, location: Location) {
+        let bin = self.index.bins.bin_of(hash).expect("an index that is loaded has a bin");
+        if bin != self.bin {
+            self.store();
+            self.bin = bin;
+        }
+        self.entries.push(Entry { hash, location });
+    }
+
+    /// There are no more.
+    pub fn finish(mut self) {
+        self.store();
+    }
+
+    fn store(&mut self) {
+        if self.index.bins.entries(self.bin).is_empty() {
+            self.index.len += self.entries.len();
+            self.entries.sort_by_key(|entry| entry.hash);
+            self.index.bins.store(self.bin, &self.entries);
+        } else {
+            self.entries.iter().for_each(|entry| self.index.insert(entry.hash, entry.location));
+        }
+        self.entries.clear();
     }
 }
 
@@ -253,6 +297,39 @@ mod tests {
         }
         assert!(index.is_empty());
         assert_eq!(index.allocated_bytes(), 0);
+    }
+
+    #[test]
+    fn a_loaded_index_holds_what_an_index_holds_into_which_the_same_was_inserted() {
+        for count in [0, 1, 5, 1000, 20_000] {
+            let mut hashes: Vec<u64> = (0..count).map(uniform).collect();
+            // Some hashes are there more often, one so often that its bin has an array of its own.
+            hashes.extend((0..count / 10).map(uniform));
+            hashes.extend((0..count / 3).map(|_| uniform(0)));
+            let pairs = || hashes.iter().zip(0u64..);
+            let mut inserted = HashIndex::new(1);
+            pairs().for_each(|(hash, i)| inserted.insert(*hash, Location::from_raw(i)));
+            let mut ordered: Vec<(u64, u64)> = pairs().map(|(hash, i)| (*hash, i)).collect();
+            let mut loaded = [HashIndex::new(1), HashIndex::new(1), HashIndex::new(1)];
+            // In no order, in order, and with too little room made.
+            for (n, index) in loaded.iter_mut().enumerate() {
+                let mut load = index.load(if n == 2 { 1 } else { ordered.len() });
+                ordered.iter().for_each(|(hash, i)| load.push(*hash, Location::from_raw(*i)));
+                load.finish();
+                ordered.sort_unstable_by_key(crate::format::run::pair_order);
+            }
+            for index in loaded {
+                assert_eq!(index.len(), hashes.len());
+                for hash in &hashes {
+                    let sorted = |index: &HashIndex| {
+                        let mut found: Vec<u64> = index.candidates(*hash).map(Location::raw).collect();
+                        found.sort_unstable();
+                        found
+                    };
+                    assert_eq!(sorted(&index), sorted(&inserted));
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use super::block::BlockCursor;
 use super::build::RunWriter;
-use super::run::{BlockStream, Run};
+use super::pairs::NetPairs;
+use super::run::{BlockStream, ReadAhead, Run};
 use crate::device::Device;
 use crate::error::Result;
-use crate::format::run::{Block, BlockKind};
+use crate::format::run::{BlockKind, pair_order};
 
 /// How a hash index changes: the pairs (hash, location) that it gains and loses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +25,12 @@ pub struct IndexChanges {
 impl IndexChanges {
     /// The same in order, without what is both gained and lost.
     pub(super) fn netted(mut self) -> Self {
-        self.added.sort_unstable();
-        self.removed.sort_unstable();
+        self.added.sort_unstable_by_key(pair_order);
+        self.removed.sort_unstable_by_key(pair_order);
         let mut netted = IndexChanges::default();
         let (mut added, mut removed) = (self.added.iter().peekable(), self.removed.iter().peekable());
         while let (Some(gain), Some(loss)) = (added.peek(), removed.peek()) {
-            match gain.cmp(loss) {
+            match pair_order(gain).cmp(&pair_order(loss)) {
                 Ordering::Less => netted.added.extend(added.next()),
                 Ordering::Greater => netted.removed.extend(removed.next()),
                 Ordering::Equal => {
@@ -52,7 +53,10 @@ pub(super) async fn merge_entries<D: Device>(
 ) -> Result<()> {
     let mut inputs = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut input = EntryInput { stream: BlockStream::new(run.clone(), BlockKind::Entries), place: None };
+        let mut input = EntryInput {
+            stream: BlockStream::new(run.clone(), BlockKind::Entries, ReadAhead::No),
+            place: None,
+        };
         input.next_block().await?;
         inputs.push(input);
     }
@@ -110,57 +114,16 @@ pub(super) async fn merge_pairs<D: Device>(
     runs: &[Rc<Run<D>>],
     kind: BlockKind,
 ) -> Result<()> {
-    let mut inputs = Vec::with_capacity(2 * runs.len());
-    for run in runs {
-        for (of, sign) in [(BlockKind::Added, 1), (BlockKind::Removed, -1)] {
-            let stream = BlockStream::new(run.clone(), of);
-            let mut input = PairInput { stream, block: None, at: 0, sign };
-            input.settle().await?;
-            inputs.push(input);
-        }
-    }
-    while let Some(pair) = inputs.iter().filter_map(PairInput::pair).min() {
-        let mut net = 0i64;
-        for input in &mut inputs {
-            while input.pair() == Some(pair) {
-                net += input.sign;
-                input.at += 1;
-                input.settle().await?;
+    let mut pairs = NetPairs::of(runs, ReadAhead::No).await;
+    while let Some(batch) = pairs.next().await? {
+        for (pair, net) in batch {
+            let left = if kind == BlockKind::Added { *net } else { -net };
+            for _ in 0..left {
+                writer.add_pair(kind, *pair).await?;
             }
-        }
-        let left = if kind == BlockKind::Added { net } else { -net };
-        for _ in 0..left {
-            writer.add_pair(kind, pair).await?;
         }
     }
     writer.end_pairs(kind).await
-}
-
-struct PairInput<D: Device> {
-    stream: BlockStream<D>,
-    /// `None` at the end.
-    block: Option<Rc<Block>>,
-    at: usize,
-    sign: i64,
-}
-
-impl<D: Device> PairInput<D> {
-    fn pair(&self) -> Option<(u64, u64)> {
-        let pair = self.block.as_ref()?.pairs().get(self.at)?;
-        Some((pair.hash.get(), pair.location.get()))
-    }
-
-    /// Goes to the next block when the present one is used up.
-    async fn settle(&mut self) -> Result<()> {
-        while self.pair().is_none() {
-            self.block = self.stream.next().await?;
-            self.at = 0;
-            if self.block.is_none() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -174,7 +137,7 @@ mod tests {
             removed: vec![(2, 2), (0, 9), (3, 1), (4, 4)],
         };
         let netted = changes.netted();
-        assert_eq!(netted.added, [(1, 1), (2, 2)]);
+        assert_eq!(netted.added, [(2, 2), (1, 1)]);
         assert_eq!(netted.removed, [(0, 9), (4, 4)]);
     }
 }

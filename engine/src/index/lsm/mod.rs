@@ -16,7 +16,7 @@
 //! | `sink`, `build` | writing a run |
 //! | `run`, `block`, `cache` | reading it |
 //! | `source`, `cursor` | walking all in order |
-//! | `choose`, `merge` | few runs from many |
+//! | `choose`, `merge`, `pairs` | few runs from many |
 
 mod block;
 mod build;
@@ -25,6 +25,7 @@ mod choose;
 mod cursor;
 mod memtable;
 mod merge;
+mod pairs;
 mod run;
 mod sink;
 mod source;
@@ -33,9 +34,13 @@ use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use futures_util::future::try_join_all;
+
 use self::build::RunWriter;
 use self::memtable::{Change, Memtable};
 use self::merge::{merge_entries, merge_pairs};
+use self::pairs::{NetPairs, corrupt};
+use self::run::ReadAhead;
 use self::source::MemorySource;
 use crate::core::Core;
 use crate::device::Device;
@@ -85,10 +90,8 @@ impl<D: Device> Lsm<D> {
     /// # Errors
     /// [`crate::Error::Corrupt`], [`crate::Error::Io`] or [`crate::Error::Key`] when a run cannot be read.
     pub async fn open(core: Rc<Core<D>>, cache: Rc<BlockCache>, runs: Vec<RunDescriptor>) -> Result<Self> {
-        let mut opened = Vec::with_capacity(runs.len());
-        for descriptor in runs {
-            opened.push(Run::open(core.clone(), cache.clone(), descriptor).await?);
-        }
+        let open = |descriptor| Run::open(core.clone(), cache.clone(), descriptor);
+        let opened = try_join_all(runs.into_iter().map(open)).await?;
         Ok(Self::with_runs(core, cache, opened))
     }
 
@@ -247,6 +250,25 @@ impl<D: Device> Lsm<D> {
     /// What a checkpoint keeps of the runs, the newest first.
     pub fn runs(&self) -> Vec<RunDescriptor> {
         self.shared.runs().iter().map(|run| run.descriptor().clone()).collect()
+    }
+
+    /// Gives all pairs that the hash index has by the runs, in the order in which [`crate::index::hash::HashIndex::load`] takes them.
+    ///
+    /// # Errors
+    /// Those of reading the runs; [`Error::Corrupt`] when one of them removes what none put there.
+    pub(crate) async fn index_pairs(&self, mut take: impl FnMut(u64, u64)) -> Result<()> {
+        let runs = self.shared.runs();
+        let mut pairs = NetPairs::of(&runs, ReadAhead::Deep).await;
+        while let Some(batch) = pairs.next().await? {
+            for ((hash, location), net) in batch {
+                if *net < 0 {
+                    let what = "a run removes from the index what no older run put there";
+                    return Err(runs.first().map_or(Error::NotFound, |run| corrupt(run, what)));
+                }
+                (0..*net).for_each(|_| take(*hash, *location));
+            }
+        }
+        Ok(())
     }
 
     /// The runs, the newest first.

@@ -3,7 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::pin::Pin;
 use std::rc::Rc;
+
+use futures_util::future::{MaybeDone, maybe_done};
 
 use super::block::BlockCursor;
 use super::cache::{BlockCache, CachedRun};
@@ -16,6 +19,9 @@ use crate::format::body::Extent;
 use crate::format::run::{Block, BlockKind, RunDescriptor};
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
 use crate::segment::table::SegmentPin;
+
+/// Device reads of a section that are in flight during a start: enough to keep a device busy, also when one run holds nearly all.
+const READS_AHEAD: usize = 4;
 
 /// A sorted run on disk.
 ///
@@ -334,25 +340,71 @@ impl Fences {
     }
 }
 
+/// How far ahead of its reader a [`BlockStream`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadAhead {
+    /// A read begins when its blocks are asked for: for work in the background, which leaves the device to others.
+    No,
+    /// Some reads are under way while blocks are used: for a start, which others wait for.
+    Deep,
+}
+
+impl ReadAhead {
+    /// Device reads in flight.
+    fn depth(self) -> usize {
+        match self {
+            ReadAhead::No => 1,
+            ReadAhead::Deep => READS_AHEAD,
+        }
+    }
+}
+
 /// Reads a section of a run from its beginning to its end, with large reads and past the cache.
 pub(super) struct BlockStream<D: Device> {
     run: Rc<Run<D>>,
     kind: BlockKind,
+    ahead: ReadAhead,
+    /// Blocks that no read was begun for.
     next: Range<u32>,
+    reads: VecDeque<ReadInFlight>,
     ready: VecDeque<Rc<Block>>,
 }
 
+type ReadInFlight = Pin<Box<MaybeDone<Pin<Box<dyn Future<Output = Result<Vec<Rc<Block>>>>>>>>>;
+
 impl<D: Device> BlockStream<D> {
-    pub(super) fn new(run: Rc<Run<D>>, kind: BlockKind) -> Self {
+    pub(super) fn new(run: Rc<Run<D>>, kind: BlockKind, ahead: ReadAhead) -> Self {
         let next = run.descriptor.section(kind);
-        BlockStream { run, kind, next, ready: VecDeque::new() }
+        BlockStream { run, kind, ahead, next, reads: VecDeque::new(), ready: VecDeque::new() }
+    }
+
+    /// Whose section it is.
+    pub(super) fn run(&self) -> &Run<D> {
+        &self.run
+    }
+
+    /// Begins as many reads as may be in flight.
+    pub(super) async fn begin(&mut self) {
+        while self.reads.len() < self.ahead.depth() && !self.next.is_empty() {
+            let (run, kind, blocks) =
+                (self.run.clone(), self.kind, self.run.locate(self.next.clone()).blocks);
+            self.next.start = blocks.end;
+            let read: Pin<Box<dyn Future<Output = _>>> =
+                Box::pin(async move { run.read_blocks(blocks, kind).await });
+            let mut read = Box::pin(maybe_done(read));
+            // Futures do nothing until polled: this starts the read.
+            let _ = futures_util::poll!(read.as_mut());
+            self.reads.push_back(read);
+        }
     }
 
     /// The next block; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Rc<Block>>> {
-        if self.ready.is_empty() && !self.next.is_empty() {
-            self.ready = self.run.read_blocks(self.next.clone(), self.kind).await?.into();
-            self.next.start += self.ready.len() as u32;
+        if self.ready.is_empty() {
+            self.begin().await;
+            let Some(mut read) = self.reads.pop_front() else { return Ok(None) };
+            read.as_mut().await;
+            self.ready = read.as_mut().take_output().expect("it was awaited")?.into();
         }
         Ok(self.ready.pop_front())
     }
