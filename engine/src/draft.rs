@@ -17,6 +17,7 @@ use crate::format::body::{
 use crate::format::catalog::CatalogChange;
 use crate::format::checkpoint::CheckpointBody;
 use crate::format::directory::{Entry, EntryExtents, EntryKind, Listed};
+use crate::format::due::DueBody;
 use crate::format::record::{HEADER_SIZE, RecordIdentity, RecordKind};
 use crate::format::settlement::RecordPlace;
 use crate::format::upkeep::{CursorBody, ReapBody, Scope};
@@ -68,6 +69,8 @@ pub(crate) enum Effect {
     Checkpoint(Box<CheckpointBody>),
     /// A log consumer is that far.
     Cursor(CursorBody),
+    /// The due-time index changed.
+    Due(Box<DueBody>),
 }
 
 /// What the directory keeps of a version, but for its place.
@@ -121,7 +124,7 @@ impl Effect {
 
     /// What that record does, from its unsealed payload.
     pub(crate) fn decode(kind: RecordKind, payload: &[u8]) -> std::result::Result<Self, Malformed> {
-        Ok(match kind {
+        let effect = match kind {
             RecordKind::Open => Effect::Open,
             RecordKind::Version | RecordKind::DeleteMarker => {
                 let body = VersionBody::decode(payload)?;
@@ -143,7 +146,30 @@ impl Effect {
             RecordKind::Catalog => Effect::Catalog(Box::new(CatalogChange::decode(payload)?)),
             RecordKind::Checkpoint => Effect::Checkpoint(Box::new(CheckpointBody::decode(payload)?)),
             RecordKind::Cursor => Effect::Cursor(CursorBody::decode(payload)?),
-        })
+            RecordKind::Due => Effect::Due(Box::new(DueBody::decode(payload)?)),
+        };
+        // The directory takes no longer ones.
+        if effect.key_len_max() > KEY_LEN_MAX {
+            return Err(Malformed("a key that is longer than any"));
+        }
+        Ok(effect)
+    }
+
+    fn key_len_max(&self) -> usize {
+        match self {
+            Effect::Version { key, .. } | Effect::Tombstone { key, .. } | Effect::UploadEnd { key, .. } => {
+                key.len()
+            }
+            Effect::Upload(body) => body.key.len(),
+            Effect::Part(body) => body.key.len(),
+            Effect::Reap(body) => body.keys.iter().map(Vec::len).max().unwrap_or(0),
+            Effect::Due(body) => body.changes.iter().map(|change| change.key.len()).max().unwrap_or(0),
+            Effect::Open
+            | Effect::RangeTombstone(_)
+            | Effect::Catalog(_)
+            | Effect::Checkpoint(_)
+            | Effect::Cursor(_) => 0,
+        }
     }
 }
 
@@ -290,6 +316,7 @@ impl<D: Device> Core<D> {
             Effect::Reap(body) => (RecordKind::Reap, body.encode()),
             Effect::Checkpoint(body) => (RecordKind::Checkpoint, body.encode()),
             Effect::Cursor(body) => (RecordKind::Cursor, body.encode()),
+            Effect::Due(body) => (RecordKind::Due, body.encode()),
             _ => unreachable!("other effects are drafted by the core that makes them"),
         };
         self.seal(&Sealing::catalog(), bucket, kind, payload, effect, Vec::new())

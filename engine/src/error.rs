@@ -66,6 +66,8 @@ pub enum Error {
         /// What is wrong with them.
         what: &'static str,
     },
+    /// A log consumer fell so far behind that the log was not kept for it: it must start over from a snapshot.
+    Behind,
     /// The shard stopped: the process is going down.
     Stopped,
 }
@@ -101,6 +103,7 @@ impl fmt::Display for Error {
                 write!(f, "the key source does not open {what}: is it the key this store was made with?")
             }
             Error::Devices { what } => write!(f, "{what}"),
+            Error::Behind => write!(f, "the log consumer fell behind: it must start over from a snapshot"),
             Error::Stopped => write!(f, "the shard has stopped"),
         }
     }

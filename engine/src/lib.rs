@@ -65,8 +65,9 @@ pub use object::{Lookup, Pins, Version};
 pub use reader::{Chunk, ObjectReader};
 pub use recovery::{Progress, Stage, open_shard};
 pub use shard::{
-    BucketUsage, ChosenPart, Footprint, Happened, ListedUpload, LogEvent, PartPage, Precondition, Shard,
-    Upkeep, UploadPage, UploadPageQuery, UploadView,
+    BucketUsage, ChosenPart, Due, DueTime, Existing, ExistingPlace, Footprint, Happened, ListedUpload,
+    LogEvent, Meter, Metered, PartPage, Precondition, Shard, Standing, Upkeep, UploadPage, UploadPageQuery,
+    UploadView,
 };
 pub use store::{DeviceLayout, FormatOptions, Store, format, format_over};
 pub use writer::{Content, Layout, ObjectWriter};

@@ -116,3 +116,21 @@ pub const DIRECTORY_VALUE_LEN_MAX: usize = 1024;
 pub fn record_len_max(segment_size: u64) -> usize {
     RECORD_LEN_MAX.min((segment_size / 2) as usize - BLOCK_SIZE)
 }
+
+/// Log consumers of a shard: some for each service of the node, all in memory and in every checkpoint.
+pub const CONSUMERS_MAX: usize = 64;
+
+/// Longest name of a log consumer.
+pub const CONSUMER_NAME_LEN_MAX: usize = 255;
+
+/// Bytes of log that are kept for a consumer at most, if nothing else is said: what a busy shard writes in some hours.
+pub const CONSUMER_LOG_LEN_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// And no more than a shard's share of the store, divided by this: four times what is written between two checkpoints of a small store
+/// ([`CHECKPOINT_LOG_SHARE`]), so that nobody falls behind who comes as often as they do.
+pub const CONSUMER_LOG_SHARE: u64 = 8;
+
+/// Changes that one record of the due-time index holds: with the longest keys it fits the smallest segment twice over.
+pub const DUE_CHANGES_MAX: usize = 200;
+
+const _: () = assert!(DUE_CHANGES_MAX * (KEY_LEN_MAX + 48) < SEGMENT_SIZE_MIN as usize / 4);

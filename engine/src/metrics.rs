@@ -84,4 +84,6 @@ counters! {
     run_bytes_written,
     /// Copies that did not read or verify, so that another copy was read.
     copies_skipped,
+    /// Log consumers that fell behind, and for which the log is not kept any longer.
+    consumers_behind,
 }

@@ -545,7 +545,8 @@ impl<D: Device> Replay<D> {
         if matches!(effect, Effect::Tombstone { .. }) && bugs::is_planted(Bug::LostTombstone) {
             self.state.pass_over(position.lsn);
         } else {
-            self.state.apply(&self.core.store.table, &applied);
+            let fits = self.state.apply(&self.core.store.table, &applied);
+            fits.map_err(|malformed| corrupt(malformed.0))?;
         }
         self.session = Some(position.session);
         self.records += 1;

@@ -14,6 +14,10 @@ use engine::format::checkpoint::{BucketImage, CheckpointBody, Image, LivenessIma
 use engine::format::directory::{
     Entry, EntryExtents, EntryKind, Listed, extent_key, parse_extent_key, parse_version_key, version_key,
 };
+use engine::format::due::{
+    DueBody, DueChange, DueItem, decode_due_time, due_key, encode_due_time, item_key, parse_due_key,
+    parse_item_key,
+};
 use engine::format::record::{
     RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
@@ -21,7 +25,7 @@ use engine::format::run::{Block, BlockBuilder, BlockKind, RunDescriptor, encode_
 use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
 use engine::format::settlement::{RecordPlace, Rehashed, Released, Settlement, UsageChange};
 use engine::format::superblock::{Superblock, Tier, Verdict};
-use engine::format::upkeep::{CursorBody, ReapBody, Scope};
+use engine::format::upkeep::{CursorBody, Phase, Position, ReapBody, Scope};
 use engine::ids::*;
 use engine::limits::RUN_BLOCK_PAYLOAD;
 use zerocopy::IntoBytes;
@@ -380,7 +384,10 @@ fn a_checkpoint_is_what_it_was() {
             body: upload(),
             parts: vec![(place(16_384), Lsn(401), part)],
         }],
-        cursors: vec![("replication".into(), Lsn(450))],
+        cursors: vec![
+            ("replication".into(), Position { next: Lsn(450), phase: Phase::Following }),
+            ("usage".into(), Position { next: Lsn(2), phase: Phase::Behind }),
+        ],
     };
     let image = matches_image("checkpoint_body", &body.encode());
     assert_eq!(Image::decode(&image), Ok(body));
@@ -419,7 +426,8 @@ fn what_keeps_a_shard_in_order_is_what_it_was() {
         ReapBody { floor: Lsn(300), keys: vec![b"a/key".to_vec(), b"another".to_vec()], is_last: true };
     let image = matches_image("reap", &reap.encode());
     assert_eq!(ReapBody::decode(&image), Ok(reap));
-    let cursor = CursorBody { name: "replication".into(), lsn: Some(Lsn(450)) };
+    let position = Some(Position { next: Lsn(450), phase: Phase::Snapshot });
+    let cursor = CursorBody { name: "replication".into(), position };
     let image = matches_image("cursor", &cursor.encode());
     assert_eq!(CursorBody::decode(&image), Ok(cursor));
 }
@@ -463,6 +471,39 @@ fn the_directory_is_what_it_was() {
     let image = matches_image("directory_extent_key", &key);
     let owner = (BucketId(7), b"a\0key".to_vec(), slot);
     assert_eq!(parse_extent_key(&image), Some((extents[0].segment, extents[0].block, owner)));
+}
+
+#[test]
+fn the_due_time_index_is_what_it_was() {
+    let change =
+        |item, before, after| DueChange { bucket: BucketId(7), key: b"a\0key".to_vec(), item, before, after };
+    let (early, late) = (UnixMillis(1_700_000_000_123), UnixMillis(1_800_000_000_000));
+    let version = DueItem::Version(VersionId::Number(Lsn(99)));
+    let upload = DueItem::Upload(UploadId([7; 16]));
+    let body = DueBody {
+        consumer: "lifecycle".into(),
+        seen: Some(Lsn(500)),
+        changes: vec![
+            change(version, Some(early), Some(late)),
+            change(upload, None, Some(early)),
+            change(DueItem::Version(VersionId::Null), Some(late), None),
+        ],
+    };
+    let image = matches_image("due", &body.encode());
+    assert_eq!(DueBody::decode(&image), Ok(body));
+    for len in 0..image.len() {
+        assert!(DueBody::decode(&image[..len]).is_err(), "{len}");
+    }
+    for (name, item) in [("version", version), ("upload", upload)] {
+        let owner = (BucketId(7), b"a\0key".to_vec(), item);
+        let image =
+            matches_image(&format!("directory_due_key_{name}"), &due_key(early, owner.0, &owner.1, item));
+        assert_eq!(parse_due_key(&image), Some((early, owner.clone())));
+        let image = matches_image(&format!("directory_item_key_{name}"), &item_key(owner.0, &owner.1, item));
+        assert_eq!(parse_item_key(&image), Some(owner));
+    }
+    let image = matches_image("directory_due_time", &encode_due_time(early));
+    assert_eq!(decode_due_time(&image), Ok(early));
 }
 
 struct Ones;

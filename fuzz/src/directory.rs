@@ -5,6 +5,7 @@ use engine::format::checkpoint::{CheckpointBody, Image, Pointer};
 use engine::format::directory::{Entry, extent_key, parse_extent_key, parse_version_key, version_key};
 use engine::format::run::{Block, RunDescriptor, encode_pairs};
 use engine::format::settlement::Settlement;
+use engine::format::due::{DueBody, due_key, item_key, parse_due_key, parse_item_key};
 use engine::format::upkeep::{CursorBody, ReapBody, Scope};
 use engine::ids::{ShardId, StoreId};
 use engine::limits::RUN_BLOCK_PAYLOAD;
@@ -111,5 +112,18 @@ pub fn reap(bytes: &[u8]) {
 pub fn cursor(bytes: &[u8]) {
     if let Ok(body) = CursorBody::decode(bytes) {
         assert_eq!(CursorBody::decode(&body.encode()), Ok(body));
+    }
+}
+
+/// The payload of a due record, and keys and values of the due-time index.
+pub fn due(bytes: &[u8]) {
+    if let Ok(body) = DueBody::decode(bytes) {
+        assert_eq!(DueBody::decode(&body.encode()), Ok(body));
+    }
+    if let Some((time, (bucket, key, item))) = parse_due_key(bytes) {
+        assert_eq!(due_key(time, bucket, &key, item), bytes);
+    }
+    if let Some((bucket, key, item)) = parse_item_key(bytes) {
+        assert_eq!(item_key(bucket, &key, item), bytes);
     }
 }

@@ -57,6 +57,7 @@ pub const TARGETS: &[Target] = targets![
     directory::range_tombstone,
     directory::reap,
     directory::cursor,
+    directory::due,
     wire::head,
     wire::chunked_body,
     wire::aws_chunked_body,

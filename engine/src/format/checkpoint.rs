@@ -18,6 +18,7 @@ use super::body::{PartBody, Piece, UploadBody, decode_pieces, encode_pieces};
 use super::catalog::CatalogChange;
 use super::cursor::Cursor;
 use super::settlement::RecordPlace;
+use super::upkeep::{Phase, Position};
 use super::{FORMAT_VERSION, Malformed, checksum_128};
 use crate::ids::{BucketId, Lsn, SegmentId, ShardId, StoreId};
 use crate::limits::BLOCK_SIZE;
@@ -304,15 +305,19 @@ pub struct PlaceImageLayout {
 
 const _: () = assert!(size_of::<PlaceImageLayout>() == 16);
 
-/// How far a log consumer is; its name follows as a blob.
+/// Where a log consumer is; its name follows as a blob.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct CursorImageLayout {
     /// The first LSN that it has not seen.
     pub lsn: U64,
+    /// As in a cursor record: 0 it follows the log; 1 it is starting over from a snapshot; 2 it fell behind.
+    pub phase: u8,
+    /// Zeroes.
+    pub reserved: [u8; 7],
 }
 
-const _: () = assert!(size_of::<CursorImageLayout>() == 8);
+const _: () = assert!(size_of::<CursorImageLayout>() == 16);
 
 /// What a bucket holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -373,7 +378,7 @@ pub struct Image {
     /// Uploads.
     pub uploads: Vec<UploadImage>,
     /// Log consumers.
-    pub cursors: Vec<(String, Lsn)>,
+    pub cursors: Vec<(String, Position)>,
 }
 
 impl Image {
@@ -412,8 +417,13 @@ impl Image {
             out.extend_from_slice(layout.as_bytes());
         }
         self.uploads.iter().for_each(|upload| upload.encode(&mut out));
-        for (name, lsn) in &self.cursors {
-            out.extend_from_slice(CursorImageLayout { lsn: U64::new(lsn.0) }.as_bytes());
+        for (name, position) in &self.cursors {
+            let layout = CursorImageLayout {
+                lsn: U64::new(position.next.0),
+                phase: position.phase.code(),
+                reserved: [0; 7],
+            };
+            out.extend_from_slice(layout.as_bytes());
             blob(name.as_bytes(), &mut out);
         }
         out
@@ -456,9 +466,10 @@ impl Image {
         }
         for _ in 0..fixed.cursor_count.get() {
             let layout: &CursorImageLayout = cursor.fixed("log consumer")?;
+            let position = Position { next: Lsn(layout.lsn.get()), phase: Phase::from_code(layout.phase)? };
             let name =
                 std::str::from_utf8(take_blob(&mut cursor)?).map_err(|_| Malformed("log consumer: name"))?;
-            image.cursors.push((name.to_owned(), Lsn(layout.lsn.get())));
+            image.cursors.push((name.to_owned(), position));
         }
         cursor.end("checkpoint body: bytes left over")?;
         Ok(image)

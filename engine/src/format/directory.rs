@@ -1,4 +1,5 @@
-//! Keys and values of the key directory: an ordered map of byte strings ([`crate::index`]) that holds two tables.
+//! Keys and values of the key directory: an ordered map of byte strings ([`crate::index`]) that holds four tables, two of them
+//! those of the due-time index ([`super::due`]).
 //!
 //! ```text
 //! versions   01 | bucket (8, big-endian) | key, escaped | 00 00 | slot (8, big-endian)      -> EntryLayout, extents
@@ -290,7 +291,7 @@ pub fn parse_extent_key(bytes: &[u8]) -> Option<(SegmentId, u32, Owner)> {
     Some((SegmentId(u64::from_be_bytes(*segment)), u32::from_be_bytes(*block), owner))
 }
 
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
         out.push(*byte);
         if *byte == 0 {
@@ -300,7 +301,7 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The bytes up to the end mark, and what follows it.
-fn unescape(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub(super) fn unescape(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut out = Vec::new();
     let mut rest = bytes;
     loop {

@@ -7,6 +7,7 @@
 //! - [`settlement`]: what a record does to places, hashes and usage, behind its payload.
 //! - [`catalog`]: the payload of a catalog change.
 //! - [`directory`]: keys and values of the key directory.
+//! - [`due`]: the due-time index in it, and the record that changes it.
 //! - [`checkpoint`]: pointer, record and body of a checkpoint.
 //! - [`upkeep`]: range tombstones, reaps and cursors of log consumers.
 //! - [`run`]: sorted runs of the key directory, block by block, and what describes one.
@@ -19,6 +20,7 @@ pub mod body;
 pub mod catalog;
 pub mod checkpoint;
 pub mod directory;
+pub mod due;
 pub mod frame;
 pub mod record;
 pub mod run;

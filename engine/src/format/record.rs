@@ -99,12 +99,14 @@ pub enum RecordKind {
     Checkpoint,
     /// Versions that a range tombstone removed were counted as dead.
     Reap,
-    /// A log consumer has seen everything below an LSN.
+    /// Where a log consumer is.
     Cursor,
+    /// The due-time index changed, and with it where its consumer is.
+    Due,
 }
 
 impl RecordKind {
-    const ALL: [RecordKind; 12] = [
+    const ALL: [RecordKind; 13] = [
         RecordKind::Open,
         RecordKind::Version,
         RecordKind::DeleteMarker,
@@ -117,6 +119,7 @@ impl RecordKind {
         RecordKind::Checkpoint,
         RecordKind::Reap,
         RecordKind::Cursor,
+        RecordKind::Due,
     ];
 
     /// The byte on disk. Codes are never reused.
@@ -134,6 +137,7 @@ impl RecordKind {
             RecordKind::Checkpoint => 10,
             RecordKind::Reap => 11,
             RecordKind::Cursor => 12,
+            RecordKind::Due => 13,
         }
     }
 

@@ -4,7 +4,7 @@
 //! 0          64 KiB     1 MiB              segment_offset
 //! | copy A   | copy B   | checkpoint area  | slot 0 | slot 1 | ...            |
 //! ```
-//! Copies are written alternately, each with the next sequence number; the newest that verifies counts.
+//! Both copies are written when the store is formatted, and nothing in them changes after that; the newest that verifies counts.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

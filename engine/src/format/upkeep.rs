@@ -127,28 +127,68 @@ pub struct CursorLayout {
     pub lsn: U64,
     /// Bytes of the name.
     pub name_len: U16,
+    /// 0 it follows the log; 1 it is starting over from a snapshot; 2 it fell behind.
+    pub phase: u8,
     /// Zeroes.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 const _: () = assert!(size_of::<CursorLayout>() == 16);
 
-/// How far a log consumer is.
+/// What a log consumer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It follows the log.
+    Following,
+    /// It is starting over: what was there before its position comes from a snapshot, and is not dealt with yet.
+    Snapshot,
+    /// It fell behind: the log is not kept for it any more.
+    Behind,
+}
+
+impl Phase {
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Phase::Following => 0,
+            Phase::Snapshot => 1,
+            Phase::Behind => 2,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Result<Self, Malformed> {
+        [Phase::Following, Phase::Snapshot, Phase::Behind]
+            .into_iter()
+            .find(|phase| phase.code() == code)
+            .ok_or(Malformed("log consumer: phase"))
+    }
+}
+
+/// Where a log consumer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The first LSN that it has not seen.
+    pub next: Lsn,
+    /// What it is doing.
+    pub phase: Phase,
+}
+
+/// What a cursor record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorBody {
-    /// Its name.
+    /// The consumer's name.
     pub name: String,
-    /// The first LSN that it has not seen; `None` when it is no consumer any more.
-    pub lsn: Option<Lsn>,
+    /// Where it is; `None` when it is no consumer any more.
+    pub position: Option<Position>,
 }
 
 impl CursorBody {
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         let fixed = CursorLayout {
-            lsn: U64::new(self.lsn.map_or(0, |lsn| lsn.0)),
+            lsn: U64::new(self.position.map_or(0, |position| position.next.0)),
             name_len: U16::new(self.name.len() as u16),
-            reserved: [0; 6],
+            phase: self.position.map_or(0, |position| position.phase.code()),
+            reserved: [0; 5],
         };
         [fixed.as_bytes(), self.name.as_bytes()].concat()
     }
@@ -160,7 +200,8 @@ impl CursorBody {
         let name = cursor.bytes(fixed.name_len.get().into(), "cursor: name")?;
         cursor.end("cursor: bytes left over")?;
         let name = std::str::from_utf8(name).map_err(|_| Malformed("cursor: name"))?;
-        let lsn = Some(Lsn(fixed.lsn.get())).filter(|lsn| lsn.0 != 0);
-        Ok(CursorBody { name: name.to_owned(), lsn })
+        let position = Position { next: Lsn(fixed.lsn.get()), phase: Phase::from_code(fixed.phase)? };
+        let position = Some(position).filter(|position| position.next.0 != 0);
+        Ok(CursorBody { name: name.to_owned(), position })
     }
 }

@@ -65,6 +65,8 @@ pub enum Fault {
     Extent,
     /// The directory's table of extents.
     ExtentTable,
+    /// The due-time index.
+    DueTime,
     /// A frame of an object or part.
     Frame,
     /// Live bytes of a segment.
@@ -94,6 +96,7 @@ impl Fault {
             Fault::Index => "index",
             Fault::Extent => "extent",
             Fault::ExtentTable => "extent-table",
+            Fault::DueTime => "due-time",
             Fault::Frame => "frame",
             Fault::Live => "live-bytes",
             Fault::Usage => "usage",
@@ -133,6 +136,9 @@ impl Fault {
             }
             (Fault::Live | Fault::Usage, _) => {
                 "a count is wrong: keep images of the devices and report it, and copy the data to another store"
+            }
+            (Fault::DueTime, _) => {
+                "what becomes due when may be missed: let its consumer start over from what is there"
             }
             (Fault::Entry | Fault::Index | Fault::ExtentTable | Fault::Upload, _) => {
                 "what finds data contradicts the data: keep images of the devices and report it, and copy what can be read to another store"

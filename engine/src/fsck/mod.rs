@@ -18,9 +18,10 @@
 //! | `superblocks`, `headers` | what a device is, what a slot is |
 //! | `checkpoint`, `run` | pointers, record and body; runs of the directory |
 //! | `record`, `frame` | the copies of a record, of a piece |
-//! | `shard` | one shard after the other: directory, index, usage, uploads |
+//! | `shard`, `due` | one shard after the other: directory, index, usage, uploads; due times |
 
 mod checkpoint;
+mod due;
 mod finding;
 mod frame;
 mod headers;

@@ -99,6 +99,10 @@ impl<D: Device> Fsck<'_, D> {
             self.is_complete = false;
             self.shard_error(Fault::RunBlock, shard, error);
         }
+        if let Err(error) = self.check_due(shard, &recount.books.directory.clone()).await {
+            self.is_complete = false;
+            self.shard_error(Fault::RunBlock, shard, error);
+        }
         self.check_upload_usage(&recount);
         self.check_uploads(&mut recount).await;
         self.check_index(&recount);
@@ -337,7 +341,8 @@ impl<D: Device> Fsck<'_, D> {
                         format!("names {} as owner of bytes that its version does not have", show(&key));
                     self.extent_table_finding(recount.shard, segment, block, &detail);
                 }
-                None => self.shard_finding(Fault::ExtentTable, recount.shard, "has a key of no table"),
+                // The tables of the due-time index follow, and are checked there.
+                None => break,
             }
         }
         for (segment, block) in recount.extents.drain().map(|(_, at)| at).collect::<Vec<_>>() {

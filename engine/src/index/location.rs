@@ -20,6 +20,14 @@ impl Location {
         Location(u64::from(segment.index().0) << 40 | offset_units << 16 | units.min(Self::LONG))
     }
 
+    /// The same for a place that was read, which may be none of a record.
+    pub fn checked(place: &RecordPlace) -> Option<Self> {
+        let is_aligned =
+            place.offset.is_multiple_of(RECORD_ALIGN as u32) && place.len.is_multiple_of(RECORD_ALIGN as u32);
+        let is_within = place.offset / (RECORD_ALIGN as u32) < 1 << 24;
+        (is_aligned && is_within && place.len > 0).then(|| Location::from(place))
+    }
+
     /// The place that [`raw`](Self::raw) said. Every number is some place; whether a record lies there is for its reader to check.
     pub fn from_raw(raw: u64) -> Self {
         Location(raw)

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::format::body::Extent;
 use crate::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
 use crate::limits::{BLOCK_SIZE, COPIES_MAX, RECORD_ALIGN};
@@ -443,6 +444,27 @@ impl SegmentTable {
                 self.free_if_dead(id);
             }
         }
+    }
+
+    /// The same for a reference that was read: `false`, and nothing done, when fewer bytes are live.
+    #[must_use]
+    pub(crate) fn try_sub_live(&self, id: SegmentId, len: u64) -> bool {
+        let Some(entry) = self.current(id) else { return true };
+        let units = entry.live_units(len);
+        let less = |usage: u64| (usage % PIN >= units).then(|| usage - units);
+        let Ok(before) = entry.usage.fetch_update(SeqCst, SeqCst, less) else { return false };
+        if before == units || bugs::is_planted(Bug::ReuseSegmentTooEarly) {
+            self.free_if_dead(id);
+        }
+        true
+    }
+
+    /// Whether a segment has those blocks, its header apart.
+    pub(crate) fn holds(&self, extent: &Extent) -> bool {
+        let blocks = self.segment_size / BLOCK_SIZE as u64;
+        extent.block > 0
+            && extent.block_count > 0
+            && u64::from(extent.block) + u64::from(extent.block_count) <= blocks
     }
 
     /// Keeps the segment from being freed; `None` for a past life of it.

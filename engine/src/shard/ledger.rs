@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::Malformed;
 use crate::format::body::Extent;
 use crate::format::checkpoint::LivenessImage;
 use crate::format::settlement::RecordPlace;
@@ -48,30 +49,41 @@ impl Ledger {
     }
 
     /// A reference less to a record.
-    pub(crate) fn sub_record(&mut self, table: &SegmentTable, place: &RecordPlace) {
-        self.sub(table, place.segment, u64::from(place.len));
+    ///
+    /// # Errors
+    /// [`Malformed`] when that was not counted as live.
+    pub(crate) fn sub_record(&mut self, table: &SegmentTable, place: &RecordPlace) -> Result<(), Malformed> {
+        self.sub(table, place.segment, u64::from(place.len))
     }
 
     /// Another reference to each of those extents.
+    ///
+    /// # Errors
+    /// [`Malformed`] when one lies where no segment has any.
     pub(crate) fn add_extents<'a>(
         &mut self,
         table: &SegmentTable,
         extents: impl IntoIterator<Item = &'a Extent>,
-    ) {
+    ) -> Result<(), Malformed> {
         for extent in extents {
+            if !table.holds(extent) {
+                return Err(Malformed("bytes where no segment has them"));
+            }
             self.add(table, extent.segment, extent.disk_len(), extent.block + extent.block_count);
         }
+        Ok(())
     }
 
     /// A reference less to each of those extents.
+    ///
+    /// # Errors
+    /// [`Malformed`] when one was not counted as live.
     pub(crate) fn sub_extents<'a>(
         &mut self,
         table: &SegmentTable,
         extents: impl IntoIterator<Item = &'a Extent>,
-    ) {
-        for extent in extents {
-            self.sub(table, extent.segment, extent.disk_len());
-        }
+    ) -> Result<(), Malformed> {
+        extents.into_iter().try_for_each(|extent| self.sub(table, extent.segment, extent.disk_len()))
     }
 
     /// What this shard has in a segment.
@@ -86,12 +98,14 @@ impl Ledger {
         of.end_block = of.end_block.max(end_block);
     }
 
-    fn sub(&mut self, table: &SegmentTable, segment: SegmentId, len: u64) {
-        let of = self.balances.get_mut(&segment).expect("what dies was counted as live");
-        of.live = of.live.checked_sub(len).expect("no more dies than was counted as live");
+    fn sub(&mut self, table: &SegmentTable, segment: SegmentId, len: u64) -> Result<(), Malformed> {
+        const NOT_LIVE: Malformed = Malformed("more dies than was counted as live");
+        let of = self.balances.get_mut(&segment).ok_or(NOT_LIVE)?;
+        of.live = of.live.checked_sub(len).ok_or(NOT_LIVE)?;
         if of.live == 0 {
             self.balances.remove(&segment);
         }
-        table.sub_live(segment, len);
+        // All shards' bytes are counted there: in another unit than here, if a record was said to lie among frames.
+        if table.try_sub_live(segment, len) { Ok(()) } else { Err(NOT_LIVE) }
     }
 }

@@ -8,17 +8,20 @@
 //! | `state` | what the log, applied in order, makes of the shard |
 //! | `view`, `locks` | what a decision on a key sees; one decision at a time |
 //! | `ledger`, `uploads`, `listing` | live bytes by segment; multipart uploads; pages |
-//! | `consumer` | events of the log, from durable cursors |
+//! | `consumer`, `meter` | events of the log, from durable cursors; usage summed from them |
+//! | `due` | which versions and uploads become due by a time |
 //! | `audit` | what a check of the store holds against the devices |
 //! | `upkeep`, `relocation` | checkpoints, merges of directory runs, reaping; compaction: the work in the background |
 //! | `footprint` | memory and runs that it takes |
 
 mod audit;
 mod consumer;
+mod due;
 mod footprint;
 mod ledger;
 mod listing;
 mod locks;
+mod meter;
 mod relocation;
 mod state;
 mod upkeep;
@@ -56,8 +59,10 @@ use view::{KeyView, Known, NewEntry};
 
 pub(crate) use audit::Books;
 pub use consumer::{Event as LogEvent, Happened};
+pub use due::{Due, DueTime, Existing, ExistingPlace, Standing};
 pub use footprint::Footprint;
 pub(crate) use locks::KeyLock;
+pub use meter::{Meter, Metered};
 pub use state::BucketUsage;
 pub(crate) use state::{Applied, State};
 pub use upkeep::Upkeep;
@@ -194,7 +199,8 @@ impl<D: Device> Shard<D> {
             settlement: change.settlement.as_ref(),
             place,
         };
-        self.state.borrow_mut().apply(&self.core.store.table, &applied);
+        let fits = self.state.borrow_mut().apply(&self.core.store.table, &applied);
+        fits.expect("what was decided on this state fits it");
         drop(change);
         done.complete(Ok(Receipt { lsn, place }));
     }
@@ -390,6 +396,12 @@ impl<D: Device> Shard<D> {
     /// What each bucket holds that has anything or had.
     pub fn usage(&self) -> Vec<(BucketId, BucketUsage)> {
         self.state.borrow().usage()
+    }
+
+    /// The same, and the LSN up to which it is that: what a [`Meter`] begins with.
+    pub fn usage_snapshot(&self) -> (Lsn, Vec<(BucketId, BucketUsage)>) {
+        let state = self.state.borrow();
+        (state.next_lsn(), state.usage())
     }
 
     /// Closes a bucket for all changes if it holds no version: the first half of deleting it.

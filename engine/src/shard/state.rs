@@ -2,6 +2,9 @@
 //!
 //! [`State::apply`] is the only way it changes, for a commit and for replay alike: records carry in their settlement what they take away, so that applying
 //! one needs neither the past nor a device. A reference is counted before the one that it replaces is taken away.
+//!
+//! What was read from a log need not fit what came before it: a settlement is under a checksum and no seal. Then applying fails, half-way, and the state is
+//! good for nothing any more. What was decided here fits.
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -15,13 +18,15 @@ use super::{ChosenPart, PartPage, UploadView};
 use crate::catalog::Catalog;
 use crate::device::Device;
 use crate::draft::{Effect, EntryMeta};
-use crate::error::{Error, Result};
+use crate::error::{self, Error};
+use crate::format::Malformed;
 use crate::format::body::{Extent, PartBody, UploadBody};
 use crate::format::catalog::CatalogChange;
 use crate::format::checkpoint::{BucketImage, Image, UploadImage};
 use crate::format::directory::{EntryKind, extent_key, version_key};
+use crate::format::due::{DueBody, DueChange, due_key, encode_due_time, item_key};
 use crate::format::settlement::{RecordPlace, Released, Settlement, UsageChange};
-use crate::format::upkeep::{CursorBody, ReapBody, Scope};
+use crate::format::upkeep::{CursorBody, Phase, Position, ReapBody, Scope};
 use crate::ids::{BucketId, Lsn, SegmentId, UploadId};
 use crate::index::hash::{HashIndex, Location};
 use crate::index::lsm::{IndexChanges, Lsm};
@@ -29,6 +34,8 @@ use crate::limits::BLOCK_SIZE;
 use crate::object::{Lookup, Pins};
 use crate::segment::table::{SegmentPin, SegmentTable};
 use crate::sim::bugs::{self, Bug};
+
+const UNSETTLED: Malformed = Malformed("a record without the settlement that its kind has");
 
 /// Everything that a shard knows.
 pub(crate) struct State<D: Device> {
@@ -46,8 +53,8 @@ pub(crate) struct State<D: Device> {
     /// Names of buckets whose creation is queued.
     pub(super) names_in_making: HashSet<String>,
     last_reserved_bucket: BucketId,
-    /// Log consumers, and the first LSN that each has not seen.
-    pub(super) cursors: BTreeMap<String, Lsn>,
+    /// Log consumers, and where each is.
+    pub(super) cursors: BTreeMap<String, Position>,
     /// The LSN of the next record to apply.
     next_lsn: Lsn,
     /// The session of the last record applied; 0 before the first.
@@ -122,35 +129,35 @@ impl<D: Device> State<D> {
     // -- changing
 
     /// Applies a record: the whole meaning of the log.
-    pub(crate) fn apply(&mut self, table: &SegmentTable, record: &Applied<'_>) {
+    ///
+    /// # Errors
+    /// [`Malformed`] when the record does not fit what came before it.
+    pub(crate) fn apply(&mut self, table: &SegmentTable, record: &Applied<'_>) -> Result<(), Malformed> {
         let bucket = record.bucket;
         match record.effect {
             Effect::Open | Effect::Checkpoint(_) => {}
-            Effect::Version { key, kind, meta } => self.put_version(table, record, key, *kind, meta),
+            Effect::Version { key, kind, meta } => self.put_version(table, record, key, *kind, meta)?,
             Effect::Tombstone { key, .. } => {
-                let settlement = record.settlement.expect("a tombstone settles something");
-                self.settle(table, bucket, std::iter::repeat(key.as_ref()), settlement);
+                let settlement = record.settlement.ok_or(UNSETTLED)?;
+                self.settle(table, bucket, std::iter::repeat(key.as_ref()), settlement)?;
             }
-            Effect::RangeTombstone(scope) => self.empty(table, record, *scope),
-            Effect::Reap(body) => self.reap(table, record, body),
-            Effect::Upload(body) => self.put_upload(table, record, body),
-            Effect::Part(body) => self.put_part(table, record, body),
-            Effect::UploadEnd { key, upload } => self.end_upload(table, bucket, key, *upload),
+            Effect::RangeTombstone(scope) => self.empty(table, record, *scope)?,
+            Effect::Reap(body) => self.reap(table, record, body)?,
+            Effect::Upload(body) => self.put_upload(table, record, body)?,
+            Effect::Part(body) => self.put_part(table, record, body)?,
+            Effect::UploadEnd { key, upload } => self.end_upload(table, bucket, key, *upload)?,
             Effect::Catalog(change) => {
                 if let CatalogChange::PutBucket(bucket) = change.as_ref() {
                     self.names_in_making.remove(&bucket.name);
                 }
                 Arc::make_mut(&mut self.catalog).apply(change.as_ref().clone());
             }
-            Effect::Cursor(CursorBody { name, lsn }) => {
-                match lsn {
-                    Some(lsn) => self.cursors.insert(name.clone(), *lsn),
-                    None => self.cursors.remove(name),
-                };
-            }
+            Effect::Cursor(CursorBody { name, position }) => self.move_cursor(name, *position),
+            Effect::Due(body) => self.change_due(body),
         }
         self.next_lsn = Lsn(record.lsn.0 + 1);
         self.session = record.session;
+        Ok(())
     }
 
     fn put_version(
@@ -160,25 +167,26 @@ impl<D: Device> State<D> {
         key: &[u8],
         kind: EntryKind,
         meta: &EntryMeta,
-    ) {
-        let settlement = record.settlement.expect("a version settles something");
+    ) -> Result<(), Malformed> {
+        let settlement = record.settlement.ok_or(UNSETTLED)?;
         let upload = meta.meta().upload_id;
         let extents = meta.extents().to_vec();
         self.ledger.add_record(table, &record.place);
         if !bugs::is_planted(Bug::SharedBytesUncounted) || extents.len() < 2 {
-            self.ledger.add_extents(table, &extents);
+            self.ledger.add_extents(table, &extents)?;
         }
-        self.settle(table, record.bucket, std::iter::repeat(key), settlement);
+        self.settle(table, record.bucket, std::iter::repeat(key), settlement)?;
         let entry = meta.clone().entry(kind, record.order, &record.place);
         for extent in &extents {
             self.directory.insert(&extent_key(extent, record.bucket, key, entry.slot()), &[]);
         }
         self.directory.insert(&version_key(record.bucket, key, entry.slot()), &entry.encode());
-        self.insert_hash(settlement.own_hash, &record.place);
+        self.insert_hash(settlement.own_hash, Location::from(&record.place));
         // A version that compaction moved ended its upload when it was made.
         if upload != UploadId::NONE && record.order == record.lsn {
-            self.end_upload(table, record.bucket, key, upload);
+            self.end_upload(table, record.bucket, key, upload)?;
         }
+        Ok(())
     }
 
     /// Takes away what a record settles; `keys` are those of the released versions.
@@ -188,47 +196,56 @@ impl<D: Device> State<D> {
         bucket: BucketId,
         keys: impl Iterator<Item = &'a [u8]>,
         settlement: &Settlement,
-    ) {
+    ) -> Result<(), Malformed> {
         for (released, key) in settlement.released.iter().zip(keys) {
-            self.release(table, bucket, key, released);
+            self.release(table, bucket, key, released)?;
         }
         for rehashed in &settlement.rehashed {
-            self.remove_hash(rehashed.from, &rehashed.place);
-            self.insert_hash(rehashed.to, &rehashed.place);
+            let location = self.remove_hash(rehashed.from, &rehashed.place)?;
+            self.insert_hash(rehashed.to, location);
         }
         let mut usage = settlement.usage;
         if bugs::is_planted(Bug::UsageNotReduced) {
             usage.objects = usage.objects.max(0);
         }
-        self.buckets.entry(bucket).or_default().usage.change(&usage);
+        self.buckets.entry(bucket).or_default().usage.change(&usage)
     }
 
-    fn release(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8], released: &Released) {
-        self.remove_hash(released.hash, &released.place);
+    fn release(
+        &mut self,
+        table: &SegmentTable,
+        bucket: BucketId,
+        key: &[u8],
+        released: &Released,
+    ) -> Result<(), Malformed> {
+        self.remove_hash(released.hash, &released.place)?;
         self.directory.remove(&version_key(bucket, key, released.slot));
         for extent in &released.extents {
             self.directory.remove(&extent_key(extent, bucket, key, released.slot));
         }
-        self.ledger.sub_record(table, &released.place);
-        self.ledger.sub_extents(table, &released.extents);
+        self.ledger.sub_record(table, &released.place)?;
+        self.ledger.sub_extents(table, &released.extents)
     }
 
-    fn insert_hash(&mut self, hash: u64, place: &RecordPlace) {
-        let location = Location::from(place);
+    fn insert_hash(&mut self, hash: u64, location: Location) {
         self.index.insert(hash, location);
         self.index_changes.added.push((hash, location.raw()));
     }
 
-    fn remove_hash(&mut self, hash: u64, place: &RecordPlace) {
-        let location = Location::from(place);
+    fn remove_hash(&mut self, hash: u64, place: &RecordPlace) -> Result<Location, Malformed> {
+        let location =
+            Location::checked(place).ok_or(Malformed("a settlement names no place of a record"))?;
         if bugs::is_planted(Bug::StaleHashEntry) {
-            return;
+            return Ok(location);
         }
-        assert!(self.index.remove(hash, location), "every version that is there is in the index");
+        if !self.index.remove(hash, location) {
+            return Err(Malformed("a settlement takes away what the index does not have"));
+        }
         self.index_changes.removed.push((hash, location.raw()));
+        Ok(location)
     }
 
-    fn empty(&mut self, table: &SegmentTable, record: &Applied<'_>, scope: Scope) {
+    fn empty(&mut self, table: &SegmentTable, record: &Applied<'_>, scope: Scope) -> Result<(), Malformed> {
         let of = self.buckets.entry(record.bucket).or_default();
         of.floor = record.order;
         of.usage = BucketUsage {
@@ -240,13 +257,17 @@ impl<D: Device> State<D> {
             self.closed.insert(record.bucket);
             let ended: Vec<Upload> = of.uploads.drain().collect();
             of.usage = BucketUsage::default();
-            ended.iter().for_each(|upload| self.release_upload(table, upload));
+            ended.iter().try_for_each(|upload| self.release_upload(table, upload))?;
         }
+        Ok(())
     }
 
-    fn reap(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &ReapBody) {
-        let settlement = record.settlement.expect("a reap settles something");
-        self.settle(table, record.bucket, body.keys.iter().map(Vec::as_slice), settlement);
+    fn reap(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &ReapBody) -> Result<(), Malformed> {
+        let settlement = record.settlement.ok_or(UNSETTLED)?;
+        if settlement.released.len() != body.keys.len() {
+            return Err(Malformed("a reap settles other versions than it names"));
+        }
+        self.settle(table, record.bucket, body.keys.iter().map(Vec::as_slice), settlement)?;
         if let Some(of) = self.buckets.get_mut(&record.bucket)
             && body.is_last
             && of.floor == body.floor
@@ -256,64 +277,117 @@ impl<D: Device> State<D> {
                 self.buckets.remove(&record.bucket);
             }
         }
+        Ok(())
     }
 
-    fn put_upload(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &UploadBody) {
+    fn put_upload(
+        &mut self,
+        table: &SegmentTable,
+        record: &Applied<'_>,
+        body: &UploadBody,
+    ) -> Result<(), Malformed> {
         let of = self.buckets.entry(record.bucket).or_default();
         if record.order != record.lsn {
             // Compaction moved it; it may have ended meanwhile.
-            let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return };
+            let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return Ok(()) };
             let old = std::mem::replace(&mut upload.record, record.place);
             self.ledger.add_record(table, &record.place);
-            self.ledger.sub_record(table, &old);
-            return;
+            return self.ledger.sub_record(table, &old);
         }
         of.usage.uploads += 1;
         let upload =
             Upload { record: record.place, order: record.order, body: body.clone(), parts: BTreeMap::new() };
-        let replaced = of.uploads.insert(upload);
-        assert!(replaced.is_none(), "upload ids are random");
+        // Upload ids are random.
+        if of.uploads.insert(upload).is_some() {
+            return Err(Malformed("an upload begins twice"));
+        }
         self.ledger.add_record(table, &record.place);
+        Ok(())
     }
 
-    fn put_part(&mut self, table: &SegmentTable, record: &Applied<'_>, body: &PartBody) {
-        let Some(of) = self.buckets.get_mut(&record.bucket) else { return };
-        let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return };
+    fn put_part(
+        &mut self,
+        table: &SegmentTable,
+        record: &Applied<'_>,
+        body: &PartBody,
+    ) -> Result<(), Malformed> {
+        let Some(of) = self.buckets.get_mut(&record.bucket) else { return Ok(()) };
+        let Some(upload) = of.uploads.upload_mut(&body.key, body.upload_id) else { return Ok(()) };
         let number = body.summary.number;
         let is_moved = record.order != record.lsn;
         // What compaction moved counts only if it is still what is there.
         if is_moved && upload.parts.get(&number).is_none_or(|part| part.order != record.order) {
-            return;
+            return Ok(());
         }
         let part = Part { record: record.place, order: record.order, body: body.clone() };
         self.ledger.add_record(table, &part.record);
-        self.ledger.add_extents(table, part.extents());
-        of.usage.upload_bytes += body.summary.size;
+        self.ledger.add_extents(table, part.extents())?;
+        let bytes = of.usage.upload_bytes.checked_add(body.summary.size);
+        of.usage.upload_bytes = bytes.ok_or(Malformed("a part larger than anything"))?;
         if let Some(old) = upload.parts.insert(number, part) {
             of.usage.upload_bytes -= old.body.summary.size;
-            self.ledger.sub_record(table, &old.record);
-            self.ledger.sub_extents(table, old.extents());
+            self.ledger.sub_record(table, &old.record)?;
+            self.ledger.sub_extents(table, old.extents())?;
         }
+        Ok(())
     }
 
-    fn end_upload(&mut self, table: &SegmentTable, bucket: BucketId, key: &[u8], upload: UploadId) {
+    fn end_upload(
+        &mut self,
+        table: &SegmentTable,
+        bucket: BucketId,
+        key: &[u8],
+        upload: UploadId,
+    ) -> Result<(), Malformed> {
         self.ending.remove(&upload);
         if bugs::is_planted(Bug::UploadKept) {
-            return;
+            return Ok(());
         }
-        let Some(of) = self.buckets.get_mut(&bucket) else { return };
+        let Some(of) = self.buckets.get_mut(&bucket) else { return Ok(()) };
         if let Some(ended) = of.uploads.remove(key, upload) {
             of.usage.uploads -= 1;
             of.usage.upload_bytes -= ended.parts.values().map(|part| part.body.summary.size).sum::<u64>();
-            self.release_upload(table, &ended);
+            self.release_upload(table, &ended)?;
+        }
+        Ok(())
+    }
+
+    fn release_upload(&mut self, table: &SegmentTable, upload: &Upload) -> Result<(), Malformed> {
+        self.ledger.sub_record(table, &upload.record)?;
+        for part in upload.parts.values() {
+            self.ledger.sub_record(table, &part.record)?;
+            self.ledger.sub_extents(table, part.extents())?;
+        }
+        Ok(())
+    }
+
+    fn change_due(&mut self, body: &DueBody) {
+        for DueChange { bucket, key, item, before, after } in &body.changes {
+            if let Some(before) = before {
+                self.directory.remove(&due_key(*before, *bucket, key, *item));
+            }
+            match after {
+                Some(after) => {
+                    self.directory.insert(&due_key(*after, *bucket, key, *item), &[]);
+                    self.directory.insert(&item_key(*bucket, key, *item), &encode_due_time(*after));
+                }
+                None => self.directory.remove(&item_key(*bucket, key, *item)),
+            }
+        }
+        if let Some(next) = body.seen.filter(|_| self.cursors.contains_key(&body.consumer)) {
+            self.move_cursor(&body.consumer, Some(Position { next, phase: Phase::Following }));
         }
     }
 
-    fn release_upload(&mut self, table: &SegmentTable, upload: &Upload) {
-        self.ledger.sub_record(table, &upload.record);
-        for part in upload.parts.values() {
-            self.ledger.sub_record(table, &part.record);
-            self.ledger.sub_extents(table, part.extents());
+    fn move_cursor(&mut self, name: &str, position: Option<Position>) {
+        let Some(position) = position else {
+            self.cursors.remove(name);
+            return;
+        };
+        // What a consumer had on its way when it fell behind comes too late: its log may be gone.
+        let is_behind = self.cursors.get(name).is_some_and(|of| of.phase == Phase::Behind);
+        if !is_behind || position.phase != Phase::Following {
+            self.cursors.insert(name.to_owned(), position);
         }
     }
 
@@ -351,7 +425,7 @@ impl<D: Device> State<D> {
                 .iter()
                 .flat_map(|(bucket, of)| of.uploads.iter().map(|upload| upload.image(*bucket)))
                 .collect(),
-            cursors: self.cursors.iter().map(|(name, lsn)| (name.clone(), *lsn)).collect(),
+            cursors: self.cursors.iter().map(|(name, position)| (name.clone(), *position)).collect(),
         }
     }
 
@@ -397,9 +471,9 @@ impl<D: Device> State<D> {
         self.index_changes = changes;
     }
 
-    /// The cursor of the slowest log consumer.
+    /// The cursor of the slowest log consumer that the log is kept for.
     pub(crate) fn slowest_cursor(&self) -> Option<Lsn> {
-        self.cursors.values().min().copied()
+        self.cursors.values().filter(|of| of.phase != Phase::Behind).map(|of| of.next).min()
     }
 
     /// The LSN of the next record to apply.
@@ -419,11 +493,11 @@ impl<D: Device> State<D> {
 
     // -- deciding
 
-    pub(super) fn check_open(&self, bucket: BucketId) -> Result<()> {
+    pub(super) fn check_open(&self, bucket: BucketId) -> error::Result<()> {
         if self.closed.contains(&bucket) { Err(Error::BucketNotFound) } else { Ok(()) }
     }
 
-    pub(super) fn check_upload(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<()> {
+    pub(super) fn check_upload(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> error::Result<()> {
         self.check_open(bucket)?;
         if self.ending.contains(&upload) {
             return Err(Error::UploadNotFound);
@@ -432,7 +506,12 @@ impl<D: Device> State<D> {
     }
 
     /// From here on the upload takes no more parts and no other end.
-    pub(super) fn begin_ending(&mut self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<()> {
+    pub(super) fn begin_ending(
+        &mut self,
+        bucket: BucketId,
+        key: &[u8],
+        upload: UploadId,
+    ) -> error::Result<()> {
         self.check_upload(bucket, key, upload)?;
         self.ending.insert(upload);
         Ok(())
@@ -453,7 +532,7 @@ impl<D: Device> State<D> {
         key: &[u8],
         upload: UploadId,
         chosen: &[ChosenPart],
-    ) -> Result<()> {
+    ) -> error::Result<()> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
         let is_current =
@@ -461,7 +540,7 @@ impl<D: Device> State<D> {
         if chosen.iter().all(is_current) { Ok(()) } else { Err(Error::Conflict) }
     }
 
-    pub(super) fn close_if_empty(&mut self, bucket: BucketId, is_busy: bool) -> Result<Closing> {
+    pub(super) fn close_if_empty(&mut self, bucket: BucketId, is_busy: bool) -> error::Result<Closing> {
         self.check_open(bucket)?;
         if is_busy {
             return Ok(Closing::Unsettled);
@@ -525,7 +604,7 @@ impl<D: Device> State<D> {
         bucket: BucketId,
         key: &[u8],
         upload: UploadId,
-    ) -> Result<UploadView> {
+    ) -> error::Result<UploadView> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
         let extents: Vec<Extent> = upload.parts.values().flat_map(|part| part.extents().copied()).collect();
@@ -536,7 +615,12 @@ impl<D: Device> State<D> {
         })
     }
 
-    pub(super) fn upload_ref(&self, bucket: BucketId, key: &[u8], upload: UploadId) -> Result<&Upload> {
+    pub(super) fn upload_ref(
+        &self,
+        bucket: BucketId,
+        key: &[u8],
+        upload: UploadId,
+    ) -> error::Result<&Upload> {
         let of = self.buckets.get(&bucket).ok_or(Error::UploadNotFound)?;
         of.uploads.upload(key, upload).ok_or(Error::UploadNotFound)
     }
@@ -546,6 +630,19 @@ impl<D: Device> State<D> {
         self.buckets.iter().flat_map(|(bucket, of)| of.uploads.iter().map(|upload| (*bucket, upload)))
     }
 
+    /// Uploads after that one, by bucket, key and id.
+    pub(super) fn uploads_after(
+        &self,
+        after: Option<(BucketId, Vec<u8>, UploadId)>,
+    ) -> impl Iterator<Item = (BucketId, &Upload)> {
+        let first = after.as_ref().map_or(BucketId(0), |(bucket, ..)| *bucket);
+        self.buckets.range(first..).flat_map(move |(bucket, of)| {
+            let after =
+                after.as_ref().filter(|(of, ..)| of == bucket).map(|(_, key, id)| (key.as_slice(), *id));
+            of.uploads.after(after).map(|upload| (*bucket, upload))
+        })
+    }
+
     pub(super) fn part_page(
         &self,
         bucket: BucketId,
@@ -553,7 +650,7 @@ impl<D: Device> State<D> {
         upload: UploadId,
         after: u16,
         max: usize,
-    ) -> Result<PartPage> {
+    ) -> error::Result<PartPage> {
         self.check_upload(bucket, key, upload)?;
         let upload = self.upload_ref(bucket, key, upload)?;
         let mut rest = upload.parts.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
@@ -562,7 +659,7 @@ impl<D: Device> State<D> {
         Ok(PartPage { upload: upload.body.clone(), parts, is_truncated: rest.next().is_some() })
     }
 
-    pub(super) fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> Result<UploadPage> {
+    pub(super) fn upload_page(&self, bucket: BucketId, query: &UploadPageQuery) -> error::Result<UploadPage> {
         self.check_open(bucket)?;
         Ok(self.buckets.get(&bucket).map_or_else(UploadPage::default, |of| of.uploads.page(query)))
     }
@@ -582,13 +679,14 @@ impl<D: Device> State<D> {
 }
 
 impl BucketUsage {
-    fn change(&mut self, by: &UsageChange) {
+    pub(super) fn change(&mut self, by: &UsageChange) -> Result<(), Malformed> {
         let changed =
-            |value: u64, by: i64| value.checked_add_signed(by).expect("no more goes than was counted");
-        self.objects = changed(self.objects, i64::from(by.objects));
-        self.versions = changed(self.versions, i64::from(by.versions));
-        self.numbered = changed(self.numbered, i64::from(by.numbered));
-        self.bytes = changed(self.bytes, by.bytes);
+            |value: u64, by: i64| value.checked_add_signed(by).ok_or(Malformed("more goes than was counted"));
+        self.objects = changed(self.objects, i64::from(by.objects))?;
+        self.versions = changed(self.versions, i64::from(by.versions))?;
+        self.numbered = changed(self.numbered, i64::from(by.numbered))?;
+        self.bytes = changed(self.bytes, by.bytes)?;
+        Ok(())
     }
 }
 
@@ -605,7 +703,7 @@ impl Upload {
 }
 
 /// A pin for each segment that those extents lie in.
-pub(super) fn pins(table: &Arc<SegmentTable>, extents: &[Extent]) -> Result<Vec<SegmentPin>> {
+pub(super) fn pins(table: &Arc<SegmentTable>, extents: &[Extent]) -> error::Result<Vec<SegmentPin>> {
     let mut segments: Vec<SegmentId> = extents.iter().map(|extent| extent.segment).collect();
     segments.sort_unstable();
     segments.dedup();

@@ -27,12 +27,12 @@ use crate::format::directory::{after_versions, version_prefix};
 use crate::format::run::RunDescriptor;
 use crate::format::segment::Temperature;
 use crate::format::settlement::Settlement;
-use crate::format::upkeep::{ReapBody, Scope};
+use crate::format::upkeep::{CursorBody, Phase, Position, ReapBody, Scope};
 use crate::ids::{BucketId, Lsn, SegmentId};
 use crate::index::lsm::{IndexChanges, MergePlan, Run, choose_merge};
 use crate::limits::{
-    CHECKPOINT_LOG_LEN_MAX, CHECKPOINT_LOG_SHARE, MEMTABLE_LEN_MAX, MEMTABLE_LEN_MIN, MEMTABLE_RESERVE_SHARE,
-    REAP_COUNT_MAX, REAP_EXTENTS_MAX,
+    CHECKPOINT_LOG_LEN_MAX, CHECKPOINT_LOG_SHARE, CONSUMER_LOG_LEN_MAX, CONSUMER_LOG_SHARE, MEMTABLE_LEN_MAX,
+    MEMTABLE_LEN_MIN, MEMTABLE_RESERVE_SHARE, REAP_COUNT_MAX, REAP_EXTENTS_MAX,
 };
 use crate::log::Change;
 use crate::log::Receipt;
@@ -72,6 +72,8 @@ pub(crate) struct Desk {
     log_bytes: Cell<u64>,
     /// Free segments that a merge waits for.
     demand: Cell<u32>,
+    /// Bytes of log that are kept for a consumer, if it was said.
+    consumer_log_len_max: Cell<Option<u64>>,
     /// Where reaping goes on.
     reaping: RefCell<BTreeMap<BucketId, Vec<u8>>>,
     pub(super) relocating: super::relocation::Progress,
@@ -86,6 +88,10 @@ impl Desk {
             checkpointed: Cell::new(checkpointed),
             ..Desk::default()
         }
+    }
+
+    pub(super) fn set_consumer_log_len_max(&self, len_max: u64) {
+        self.consumer_log_len_max.set(Some(len_max));
     }
 
     pub(super) fn drop_later(&self, bucket: BucketId) {
@@ -251,6 +257,7 @@ impl<D: Device> Shard<D> {
     }
 
     async fn make_whole_checkpoint(&self) -> Result<()> {
+        self.leave_behind().await?;
         let snapshot = self.take_snapshot();
         let (strands, next_sequence) = (snapshot.strands, snapshot.next_sequence);
         if bugs::is_planted(Bug::ReleasedTooEarly) {
@@ -292,6 +299,28 @@ impl<D: Device> Shard<D> {
         *self.upkeep.body.borrow_mut() = body;
         self.retire(&strands, next_sequence);
         self.core.counters.checkpoints.add(1);
+        Ok(())
+    }
+
+    /// Says of consumers that too much of the log is kept for that it is not any longer. Durable before any of it is given back, or a consumer could be shown a log with
+    /// holes after a restart.
+    async fn leave_behind(&self) -> Result<()> {
+        let table = &self.core.store.table;
+        let share = table.capacity() / CONSUMER_LOG_SHARE / u64::from(self.core.store.shard_count);
+        let mut len_max =
+            self.upkeep.consumer_log_len_max.get().unwrap_or_else(|| share.min(CONSUMER_LOG_LEN_MAX));
+        if table.free_for_data() == 0 {
+            len_max = len_max.min(checkpoint_log_len(table, self.core.store.shard_count));
+        }
+        for (name, position) in self.consumers() {
+            if position.phase == Phase::Behind || self.log_held_from(position.next) <= len_max {
+                continue;
+            }
+            let position = Some(Position { phase: Phase::Behind, ..position });
+            let draft = self.core.draft_upkeep(BucketId(0), Effect::Cursor(CursorBody { name, position }))?;
+            self.commit_upkeep(draft, None, Vec::new()).await?;
+            self.core.counters.consumers_behind.add(1);
+        }
         Ok(())
     }
 

@@ -108,6 +108,12 @@ impl Uploads {
         self.uploads.values()
     }
 
+    /// Those after that key and id, in order.
+    pub(crate) fn after(&self, after: Option<(&[u8], UploadId)>) -> impl Iterator<Item = &Upload> + use<'_> {
+        let begin = after.map_or(Bound::Unbounded, |(key, id)| Bound::Excluded((key.into(), id)));
+        self.uploads.range((begin, Bound::Unbounded)).map(|(_, upload)| upload)
+    }
+
     /// Takes all of them out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Upload> {
         std::mem::take(&mut self.uploads).into_values()

@@ -70,6 +70,7 @@ impl From<EngineError> for Refusal {
             | EngineError::Corrupt { .. }
             | EngineError::Io { .. }
             | EngineError::Key { .. }
+            | EngineError::Behind
             | EngineError::Devices { .. } => Error::new(Code::InternalError),
             EngineError::Stopped => Error::new(Code::ServiceUnavailable),
         };

@@ -245,6 +245,7 @@ fn show_payload(kind: RecordKind, payload: &[u8]) -> String {
     use engine::format::body::{PartBody, TombstoneBody, UploadBody, UploadEndBody, VersionBody};
     use engine::format::catalog::CatalogChange;
     use engine::format::checkpoint::CheckpointBody;
+    use engine::format::due::DueBody;
     use engine::format::upkeep::{CursorBody, ReapBody, Scope};
     fn text<T: std::fmt::Debug>(decoded: Result<T, engine::format::Malformed>) -> String {
         decoded
@@ -265,6 +266,7 @@ fn show_payload(kind: RecordKind, payload: &[u8]) -> String {
         RecordKind::Checkpoint => text(CheckpointBody::decode(payload)),
         RecordKind::Reap => text(ReapBody::decode(payload)),
         RecordKind::Cursor => text(CursorBody::decode(payload)),
+        RecordKind::Due => text(DueBody::decode(payload)),
     }
 }
 
