@@ -31,7 +31,9 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            println!("usage: sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS | bug NAME START COUNT)");
+            println!(
+                "usage: sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS | bug NAME START COUNT)"
+            );
             false
         }
     };
