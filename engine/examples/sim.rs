@@ -1,4 +1,4 @@
-//! Runs simulated worlds: `sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS)`. `cargo xtask sim` is the way to call it.
+//! Runs simulated worlds: `sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS | bug NAME START COUNT)`. `cargo xtask sim` is the way to call it.
 
 #![expect(clippy::print_stdout, reason = "what it finds is for the reader")]
 
@@ -23,12 +23,17 @@ fn main() -> ExitCode {
         ["seeds", start, count, jobs] => run_seeds(number(start), number(count), number(jobs)),
         ["seed", seed] => replay(number(seed)),
         ["bugs", start, count, jobs] => run_bugs(&Bug::ALL, number(start), number(count), number(jobs)),
-        ["bug", name, start, count] => {
-            let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| format!("{bug:?}") == name).collect();
-            !bugs.is_empty() && run_bugs(&bugs, number(start), number(count), 1)
-        }
+        ["bug", name, start, count] => match Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name) {
+            Some(bug) => run_bugs(&[bug], number(start), number(count), 1),
+            None => {
+                println!("no bug is called {name}; there are {:?}", Bug::ALL);
+                false
+            }
+        },
         _ => {
-            println!("usage: sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS)");
+            println!(
+                "usage: sim (seeds START COUNT JOBS | seed SEED | bugs START COUNT JOBS | bug NAME START COUNT)"
+            );
             false
         }
     };

@@ -39,12 +39,13 @@ pub struct Core<D> {
     /// Opened blocks of directory runs, of all shards on it.
     pub block_cache: Rc<BlockCache>,
     number: u16,
-    devices: Vec<Option<Rc<Attached<D>>>>,
+    devices: Vec<Option<Attached<D>>>,
     random: RefCell<Box<dyn Random>>,
 }
 
 struct Attached<D> {
-    device: D,
+    /// A flush under way holds the device alone: one that held all of this would keep it, and itself, for ever.
+    device: Rc<D>,
     segment_offset: u64,
     flushes: FlushQueue,
 }
@@ -71,11 +72,11 @@ impl<D: Device> Core<D> {
             .iter()
             .map(|layout| {
                 let layout = (*layout)?;
-                Some(Rc::new(Attached {
-                    device: handles.get_mut(layout.source)?.take()?,
+                Some(Attached {
+                    device: Rc::new(handles.get_mut(layout.source)?.take()?),
                     segment_offset: layout.segment_offset,
                     flushes: FlushQueue::default(),
-                }))
+                })
             })
             .collect();
         Rc::new(Core {
@@ -197,14 +198,14 @@ impl<D: Device> Core<D> {
     }
 
     /// The flush under way, or a new one.
-    fn current_flush(&self, attached: &Rc<Attached<D>>) -> (u64, SharedFlush) {
+    fn current_flush(&self, attached: &Attached<D>) -> (u64, SharedFlush) {
         let queue = &attached.flushes;
         let mut current = queue.current.borrow_mut();
         let (number, flush) = current.get_or_insert_with(|| {
             queue.begun.set(queue.begun.get() + 1);
             self.counters.device_flushes.add(1);
-            let attached = attached.clone();
-            (queue.begun.get(), async move { attached.device.flush().await }.boxed_local().shared())
+            let device = attached.device.clone();
+            (queue.begun.get(), async move { device.flush().await }.boxed_local().shared())
         });
         (*number, flush.clone())
     }
@@ -307,11 +308,11 @@ impl<D: Device> Core<D> {
         Error::Fenced { device }
     }
 
-    fn attached(&self, device: DeviceIndex) -> Option<&Rc<Attached<D>>> {
+    fn attached(&self, device: DeviceIndex) -> Option<&Attached<D>> {
         self.devices.get(usize::from(device.0))?.as_ref()
     }
 
-    fn writable(&self, device: DeviceIndex) -> Result<&Rc<Attached<D>>> {
+    fn writable(&self, device: DeviceIndex) -> Result<&Attached<D>> {
         let attached = self.attached(device).ok_or(Error::ReadOnly)?;
         if self.store.is_fenced(device) { Err(Error::Fenced { device }) } else { Ok(attached) }
     }

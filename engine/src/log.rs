@@ -41,6 +41,8 @@ pub(crate) struct Log {
     /// The first record of the session, until it is durable: nothing else is written before.
     opening: RefCell<Option<Queued>>,
     stopped: Cell<Option<Error>>,
+    /// Keep the bytes of records that failed, and that a restart may find all the same.
+    doubtful: RefCell<Vec<SegmentPin>>,
     strands: RefCell<[Strand; 2]>,
     next_sequence: Cell<u64>,
     /// Segments that a replay or a consumer would read, in order.
@@ -75,7 +77,6 @@ pub(crate) struct Change {
     pub(crate) effect: Effect,
     pub(crate) settlement: Option<Settlement>,
     /// Keep the segments of its bytes until it is applied.
-    #[expect(dead_code, reason = "held until the change is dropped")]
     pub(crate) pins: Vec<SegmentPin>,
     /// Keep others from deciding on its keys until it is applied.
     #[expect(dead_code, reason = "held until the change is dropped")]
@@ -156,6 +157,7 @@ impl Log {
             next_lsn: Cell::new(Lsn(resume.next_lsn.0 + 1)),
             opening: RefCell::new(Some(opening)),
             stopped: Cell::new(None),
+            doubtful: RefCell::default(),
             strands: RefCell::new(resume.strands),
             next_sequence: Cell::new(resume.next_sequence),
             segments: RefCell::new(resume.segments),
@@ -305,9 +307,12 @@ impl Log {
     }
 
     /// Everything queued has failed, and those records: their LSNs, from the first on, are given again.
-    fn fail(&self, error: Error, first: Lsn, batch: Vec<Queued>) {
+    fn fail(&self, error: Error, first: Lsn, mut batch: Vec<Queued>) {
         if !matches!(error, Error::Full) {
             self.stopped.set(Some(Error::ReadOnly));
+            // One copy may have them. While the process runs nobody else gets what they refer to.
+            let pins = batch.iter_mut().flat_map(|queued| queued.change.pins.drain(..));
+            self.doubtful.borrow_mut().extend(pins);
         }
         self.next_lsn.set(first);
         self.queued_len.set(0);

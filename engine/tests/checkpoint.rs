@@ -86,6 +86,68 @@ fn with_every_pointer_destroyed_the_log_leads_to_the_same_state_and_says_that_it
 }
 
 #[test]
+fn of_two_checkpoints_the_newer_counts_though_every_pointer_leads_to_the_older() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        fill(&store, 100).await;
+        checkpoint_all(&store).await;
+        let area = CHECKPOINT_OFFSET as usize..CHECKPOINT_OFFSET as usize + MIB;
+        let older: Vec<Vec<u8>> =
+            devices.iter().map(|device| device.with_bytes(|bytes| bytes[area.clone()].to_vec())).collect();
+        fill(&store, 200).await;
+        checkpoint_all(&store).await;
+        drop(store);
+        // A crash between the record of a checkpoint and its pointers.
+        for (device, older) in devices.iter().zip(&older) {
+            device.with_bytes(|bytes| bytes[area.clone()].copy_from_slice(older));
+        }
+        let records: u64 = reports(&devices).await.iter().map(|report| report.records).sum();
+        assert!(records <= 4, "{records} records were applied: those after the older checkpoint too");
+        let store = TestStore::open(&devices).await.expect("opened");
+        check(&store, 200).await;
+    });
+}
+
+#[test]
+fn a_device_that_missed_a_checkpoint_does_not_lead_to_the_one_before() {
+    run(async {
+        for away in 0..3 {
+            let devices = formatted(3, 64 * MIB, 2).await;
+            let store = TestStore::open(&devices).await.expect("opened");
+            fill(&store, 100).await;
+            checkpoint_all(&store).await;
+            drop(store);
+            let others: Vec<MemoryDevice> =
+                devices.iter().enumerate().filter(|(i, _)| *i != away).map(|(_, d)| d.clone()).collect();
+            let store = TestStore::open(&others).await.expect("opened");
+            fill(&store, 200).await;
+            checkpoint_all(&store).await;
+            // What the older one refers to is given back, and used again.
+            fill(&store, 200).await;
+            store.settle().await;
+            drop(store);
+            for missing in 0..3 {
+                let some: Vec<MemoryDevice> = devices
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i == away || *i != missing)
+                    .map(|(_, device)| device.copy())
+                    .collect();
+                let store = TestStore::open(&some).await.expect("opened");
+                check(&store, 200).await;
+            }
+        }
+    });
+}
+
+async fn checkpoint_all(store: &TestStore) {
+    for shard in &store.shards {
+        shard.checkpoint().await.expect("a checkpoint");
+    }
+}
+
+#[test]
 fn a_checkpoint_body_that_no_copy_has_whole_is_an_error_and_one_bad_copy_is_none() {
     run(async {
         let devices = formatted(2, 64 * MIB, 2).await;

@@ -8,6 +8,7 @@
 mod choose;
 mod etag;
 mod findings;
+mod fsck;
 mod model;
 mod node;
 mod round;
@@ -40,6 +41,8 @@ const KEYS_PER_THREAD: u64 = 24;
 pub struct Plan {
     /// The node's binary.
     pub binary: PathBuf,
+    /// The `basalt` binary, to check the store after each kill; `None` leaves that out.
+    pub basalt: Option<PathBuf>,
     /// How often to kill it.
     pub rounds: u32,
     /// Decides what is asked and when it is killed.
@@ -69,6 +72,8 @@ pub struct Report {
     pub in_flight_applied: u64,
     /// Objects read back and compared, over all verifications.
     pub verified: u64,
+    /// Kills after which `basalt fsck` found nothing wrong.
+    pub clean_checks: u64,
     /// What should not be.
     pub findings: Findings,
 }
@@ -93,6 +98,7 @@ impl fmt::Display for Report {
             self.in_flight, self.in_flight_applied
         )?;
         writeln!(f, "objects read back and compared: {}", self.verified)?;
+        writeln!(f, "clean checks by fsck: {}", self.clean_checks)?;
         let Findings { losses, torn, faults } = &self.findings;
         for (name, list) in [("losses", losses), ("torn", torn), ("other faults", faults)] {
             writeln!(f, "{name}: {}", list.len())?;
@@ -118,8 +124,10 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Report> {
     for number in 1..=plan.rounds {
         let start = Instant::now();
         let ending = round::load_and_kill(plan, node, &mut workers, &mut kill_rng, &mut report)?;
-        node = restart(&paths, &mut kill_rng, &mut report)?;
-        let downtime = ending.killed_at.elapsed();
+        check(plan, &paths, &mut report)?;
+        let killed_at = Instant::now();
+        node = restart(plan, &paths, &mut kill_rng, &mut report)?;
+        let downtime = killed_at.elapsed();
         verify::verify_all(&node, &mut workers, &BUCKETS, &mut report);
         report.rounds = number;
         writeln!(
@@ -139,7 +147,12 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Report> {
         }
     }
     node.kill()?;
+    check(plan, &paths, &mut report)?;
     Ok(report)
+}
+
+fn check(plan: &Plan, paths: &NodePaths, report: &mut Report) -> io::Result<()> {
+    plan.basalt.as_ref().map_or(Ok(()), |basalt| fsck::check(basalt, paths, report))
 }
 
 fn prepare(plan: &Plan) -> io::Result<NodePaths> {
@@ -159,11 +172,12 @@ fn prepare(plan: &Plan) -> io::Result<NodePaths> {
 }
 
 /// Starts the node, and one time in eight kills it once more while it recovers.
-fn restart(paths: &NodePaths, rng: &mut Rng, report: &mut Report) -> io::Result<Node> {
+fn restart(plan: &Plan, paths: &NodePaths, rng: &mut Rng, report: &mut Report) -> io::Result<Node> {
     if rng.below(8) == 0 {
         let wait = Duration::from_millis(rng.between(1, 100));
         Node::start_and_kill(paths, wait)?;
         report.kills_at_start += 1;
+        check(plan, paths, report)?;
     }
     Node::start(paths, Duration::from_secs(60))
 }

@@ -88,6 +88,9 @@ struct CrashArguments {
     /// The basalt-node binary
     #[arg(long, value_name = "BINARY")]
     node: PathBuf,
+    /// The basalt binary: checks the store after each kill
+    #[arg(long, value_name = "BINARY")]
+    basalt: Option<PathBuf>,
     /// How often to kill it
     #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: u32,
@@ -219,6 +222,7 @@ fn run_crash(arguments: CrashArguments) -> io::Result<ExitCode> {
     let default_dir = || PathBuf::from(format!("target/crash-{seed}"));
     let plan = crash::Plan {
         binary: arguments.node,
+        basalt: arguments.basalt,
         rounds: arguments.rounds,
         seed,
         dir: arguments.data_dir.unwrap_or_else(default_dir),

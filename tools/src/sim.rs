@@ -17,11 +17,14 @@ pub struct Options {
     #[arg(long, default_value_t = 0, value_parser = parse_seed)]
     start: u64,
     /// Replays that seed alone and tells what came of it; with SIM_TRACE=1 set, everything that happened
-    #[arg(long, value_parser = parse_seed, conflicts_with_all = ["seeds", "start", "bugs"])]
+    #[arg(long, value_parser = parse_seed, conflicts_with_all = ["seeds", "start", "bugs", "bug"])]
     seed: Option<u64>,
     /// Plants each known bug in the engine, and fails when one is not caught
     #[arg(long, conflicts_with = "seeds")]
     bugs: bool,
+    /// Plants that bug alone; a name that does not exist tells those that do
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "bugs", "jobs"])]
+    bug: Option<String>,
     /// Threads; as many as there are cores, if not said
     #[arg(long)]
     jobs: Option<usize>,
@@ -41,6 +44,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn words(options: &Options) -> Vec<String> {
     if let Some(seed) = options.seed {
         return vec!["seed".to_owned(), seed.to_string()];
+    }
+    if let Some(name) = &options.bug {
+        return vec!["bug".to_owned(), name.clone(), options.start.to_string(), BUG_SEEDS.to_string()];
     }
     let jobs = options.jobs.or(thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let (verb, count) = if options.bugs { ("bugs", BUG_SEEDS) } else { ("seeds", options.seeds) };
@@ -81,5 +87,6 @@ mod tests {
     fn seeds_and_bugs_begin_where_they_are_told() {
         assert_eq!(words_of(&["--seeds", "5", "--start", "7", "--jobs", "2"]), ["seeds", "7", "5", "2"]);
         assert_eq!(words_of(&["--bugs", "--jobs", "1"]), ["bugs", "0", "400", "1"]);
+        assert_eq!(words_of(&["--bug", "HealSkipped"]), ["bug", "HealSkipped", "0", "400"]);
     }
 }

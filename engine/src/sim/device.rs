@@ -61,13 +61,6 @@ pub enum Crash {
 }
 
 impl Device {
-    /// The world is over: gives the memory back. A flush that nobody waits for any more holds its device, and the device the flush.
-    pub fn forget(&self) {
-        self.0.durable.borrow_mut().clear();
-        self.0.cached.borrow_mut().clear();
-        self.0.in_flight.borrow_mut().clear();
-    }
-
     /// Nothing of its checkpoint area is left.
     pub fn lose_checkpoint_area(&self) {
         let pages = CHECKPOINT_OFFSET / BLOCK_SIZE as u64..2 * CHECKPOINT_OFFSET / BLOCK_SIZE as u64;

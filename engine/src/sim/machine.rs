@@ -100,6 +100,15 @@ pub struct FoundVersion {
     pub is_latest: bool,
 }
 
+/// What a process does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Checkpoints, merges and compaction.
+    Upkeep,
+    /// Nothing.
+    None,
+}
+
 /// A running process.
 pub struct Machine {
     cores: Vec<Rc<Core<Device>>>,
@@ -125,7 +134,8 @@ pub async fn format(devices: &[Device], plan: &FaultPlan, chance: &mut Chance) -
     crate::format(devices, &options, &master(), UnixMillis(1), chance).await.map(|_| ())
 }
 
-fn master() -> MasterKey {
+/// The key of every simulated store.
+pub fn master() -> MasterKey {
     MasterKey::new([42; 32])
 }
 
@@ -135,6 +145,7 @@ impl Machine {
         devices: &[Device],
         executor: &Executor,
         faults: &Rc<Faults>,
+        background: Background,
         chance: &mut Chance,
     ) -> Result<Self> {
         let store = Store::open(devices, master()).await?;
@@ -151,6 +162,9 @@ impl Machine {
         store.table.finish_recovery();
         for shard in &shards {
             executor.spawn(shard.clone().run());
+            if background == Background::None {
+                continue;
+            }
             executor.spawn(keep_up(shard.clone(), faults.clone(), executor.clone(), chance.fork()));
         }
         Ok(Machine { cores, shards })

@@ -5,11 +5,14 @@
 //!  workload  clients: requests, each held against the model           device    durable, cached and flying pages
 //!   machine  the engine's calls; the only file that knows them        executor  tasks and virtual time, ordered by the seed
 //!  check     looks at everything; versions: buckets with versions      chance    random numbers of a seed
-//!   oracle   judges answers                                           trace     the hash of all that happened
-//!    model   what may be found                                        bugs      mistakes that the simulator must catch
+//!  audit     checks every copy on the devices between two lives        trace     the hash of all that happened
+//!   oracle   judges answers                                           bugs      mistakes that the simulator must catch
+//!    model   what may be found
 //! ```
 //! The cut is at the device: log, recovery, segments, index and crypto are the real ones. See `docs/simulation.md`.
 
+#[cfg(feature = "sim")]
+mod audit;
 pub mod bugs;
 #[cfg(feature = "sim")]
 mod chance;

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::audit::{Left, audit};
 use super::bugs::{self, Bug};
 use super::chance::Chance;
 use super::check::check_all;
 use super::device::{Crash, Device};
 use super::executor::{Executor, Stop};
 use super::faults::{Fault, FaultPlan, Faults};
-use super::machine::{self, Machine};
+use super::machine::{self, Background, Machine};
 use super::oracle::Oracle;
 use super::trace::Trace;
 use super::workload::{BUCKETS, Client, create_bucket};
@@ -66,8 +67,8 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Tasks and timers hold the executor, which holds them.
         self.executor.kill();
-        self.devices.iter().for_each(Device::forget);
     }
 }
 
@@ -90,6 +91,17 @@ struct Session {
     is_calm: bool,
     /// Whether everything is looked at again before the end.
     looks_back: bool,
+    background: Background,
+}
+
+impl Session {
+    /// How it leaves the devices.
+    fn left(&self) -> Left {
+        match (self.is_calm, self.background) {
+            (true, Background::None) => Left::Settled,
+            _ => Left::Torn,
+        }
+    }
 }
 
 /// How a session ended by itself.
@@ -160,19 +172,36 @@ impl World {
         devices.rotate_left(rotation);
         let requests = 5 + self.chance.below(50);
         let looks_back = self.chance.below(3) == 0;
-        self.session(Session { devices, requests, is_calm: false, looks_back })
+        let background = Background::Upkeep;
+        self.session(Session { devices, requests, is_calm: false, looks_back, background })
     }
 
     /// A session in which nothing goes wrong and nobody changes anything: afterwards all copies are the same where they must be.
     fn rest(&mut self) -> Result<(), String> {
         self.faults.calm();
         let devices = self.devices.clone();
-        self.session(Session { devices, requests: 0, is_calm: true, looks_back: false })
+        let background = if self.chance.below(2) == 0 { Background::Upkeep } else { Background::None };
+        self.session(Session { devices, requests: 0, is_calm: true, looks_back: false, background })
+    }
+
+    /// Checks what is on the devices, all of them, and changes nothing.
+    fn audit(&mut self, left: Left) -> Result<(), String> {
+        self.faults.calm();
+        let result = Rc::new(RefCell::new(None));
+        let (out, devices, victim) = (result.clone(), self.devices.clone(), self.faults.plan.victim);
+        self.executor.spawn(async move {
+            let audited = audit(devices, victim, left).await;
+            *out.borrow_mut() = Some(audited);
+        });
+        self.executor.run_until(|| result.borrow().is_some());
+        self.executor.kill();
+        result.take().unwrap_or(Err("fsck does not end".to_owned()))
     }
 
     fn session(&mut self, session: Session) -> Result<(), String> {
         self.trace.add("session", &[session.devices.len() as u64, session.requests], &[]);
         self.oracle.restart();
+        let left = session.left();
         let end = Rc::new(Cell::new(None));
         let (out, oracle, chance) = (end.clone(), self.oracle.clone(), self.chance.fork());
         self.executor.spawn(async move { out.set(Some(process(oracle, session, chance).await)) });
@@ -190,7 +219,7 @@ impl World {
             }
             Stop::Over | Stop::Halted => self.crash(),
         }
-        Ok(())
+        self.audit(left)
     }
 
     fn crash(&mut self) {
@@ -207,7 +236,9 @@ impl World {
 /// The process of a session.
 async fn process(oracle: Rc<Oracle>, session: Session, mut chance: Chance) -> End {
     let executor = oracle.executor.clone();
-    let machine = match Machine::open(&session.devices, &executor, &oracle.faults, &mut chance).await {
+    let opened =
+        Machine::open(&session.devices, &executor, &oracle.faults, session.background, &mut chance).await;
+    let machine = match opened {
         Ok(machine) => Rc::new(machine),
         Err(error) => {
             if session.is_calm || !oracle.excuses(error) {

@@ -58,6 +58,11 @@ impl MemoryDevice {
         }))
     }
 
+    /// How many handles on it there are.
+    pub fn handles(&self) -> usize {
+        Rc::strong_count(&self.0)
+    }
+
     pub fn reads(&self) -> u64 {
         self.0.reads.get()
     }

@@ -13,7 +13,6 @@ use crate::rng::Rng;
 /// How a round ended.
 pub(super) struct Ending {
     pub load_time: Duration,
-    pub killed_at: Instant,
     pub acknowledged: u64,
     pub in_flight: u64,
 }
@@ -43,7 +42,7 @@ pub(super) fn load_and_kill(
     };
     let load_time_max = Duration::from_millis(rng.between(10, 1500));
     let start = Instant::now();
-    let killed_at = thread::scope(|scope| {
+    thread::scope(|scope| {
         for worker in workers.iter_mut() {
             let (endpoint, credentials) = node.address();
             let signals = &signals;
@@ -53,9 +52,9 @@ pub(super) fn load_and_kill(
             thread::sleep(Duration::from_millis(1));
         }
         signals.is_killed.store(true, Ordering::SeqCst);
-        node.kill().map(|()| Instant::now())
+        node.kill()
     })?;
-    let mut ending = Ending { load_time: start.elapsed(), killed_at, acknowledged: 0, in_flight: 0 };
+    let mut ending = Ending { load_time: start.elapsed(), acknowledged: 0, in_flight: 0 };
     for worker in workers.iter_mut() {
         worker.report_round(&mut ending, report);
     }

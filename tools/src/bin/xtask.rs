@@ -126,9 +126,14 @@ fn ci() -> Result<(), Failure> {
 fn crash(rounds: u32, more: &[String]) -> Result<(), Failure> {
     let build = ["build", "--release", "--package", "node", "--package", "loadtest", "--bins"];
     step::run("build", workspace::cargo().args(build))?;
+    let build = ["build", "--release", "--package", "tools", "--bin", "basalt"];
+    step::run("build", workspace::cargo().args(build))?;
     let mut command = Command::new(workspace::binary("release", "loadtest"));
     command.current_dir(workspace::root()).arg("crash");
     command.arg("--node").arg(workspace::binary("release", "basalt-node"));
+    if !more.iter().any(|option| option == "--config") {
+        command.arg("--basalt").arg(workspace::binary("release", "basalt"));
+    }
     command.args(["--rounds", &rounds.to_string()]).args(more);
     if !more.iter().any(|option| option == "--data-dir") {
         let dir: PathBuf = workspace::target().join(format!("crash-{}", std::process::id()));

@@ -1,0 +1,234 @@
+//! Copies that differ: what a crash left on one of them only, what one has lost, and devices that are away in turn.
+
+mod support;
+
+use engine::format::record::RecordHeader;
+use engine::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
+use engine::ids::DeviceIndex;
+use engine::{Content, Error, Layout, Precondition, Store, Upkeep};
+use futures_util::future::join_all;
+use support::*;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_record_header_of_zeroes_in_one_copy_is_not_the_end_of_the_log() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        let keys: Vec<String> = (0..8).map(|i| format!("k{i}")).collect();
+        store.put("first", b"v").await.expect("stored");
+        // One batch, so that records lie within a block.
+        let results = join_all(keys.iter().map(|key| store.put(key, b"value"))).await;
+        assert!(results.iter().all(Result::is_ok));
+        let all = records(&store);
+        let (header, offset) = all[all.len() - 3].clone();
+        assert_ne!(offset % 4096, 0, "the record lies within a block");
+        let copies: Vec<(usize, usize)> =
+            header.places.iter().map(|place| position(&store, *place)).collect();
+        drop(store);
+        for which in [1, 0] {
+            let damaged: Vec<MemoryDevice> = devices.iter().map(MemoryDevice::copy).collect();
+            let (device, at) = copies[which];
+            damaged[device].with_bytes(|bytes| bytes[at + offset..at + offset + 64].fill(0));
+            let again = TestStore::open(&damaged).await.map_err(|e| format!("{e:?}")).expect("opened");
+            for key in &keys {
+                assert_eq!(again.get(key).await, Ok(b"value".to_vec()), "{key}, copy {which} damaged");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_tail_that_one_copy_has_is_completed_though_a_checkpoint_came_between() {
+    run(async {
+        let devices = formatted(3, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("a", b"acknowledged").await.expect("stored");
+        let header = records(&store).pop().expect("records").0;
+        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
+        let third = 3 - ahead - behind;
+        let stale = devices[behind].copy();
+        // The crash: this batch reached one copy only, and was not acknowledged.
+        store.put("a", b"in flight").await.expect("stored");
+        drop(store);
+        let mut devices = devices;
+        devices[behind] = stale;
+        // `behind` is away, and a checkpoint is made.
+        let one = TestStore::open(&[devices[ahead].clone(), devices[third].clone()]).await.expect("opened");
+        assert_eq!(one.get("a").await.expect("seen"), b"in flight");
+        for shard in &one.shards {
+            shard.checkpoint().await.expect("a checkpoint");
+        }
+        drop(one);
+        // It is back, and all are there for a while.
+        let all = TestStore::open(&devices).await.expect("opened");
+        assert_eq!(all.get("a").await.expect("seen"), b"in flight");
+        drop(all);
+        // Now the other one is away: one of three, as promised.
+        let other =
+            TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await.expect("opened");
+        let found = other.get("a").await;
+        assert!(found == Ok(b"in flight".to_vec()) || found == Ok(b"acknowledged".to_vec()), "{found:?}");
+    });
+}
+
+#[test]
+fn moves_that_one_copy_has_are_completed_though_a_checkpoint_came_between() {
+    run(async {
+        let devices = formatted(3, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        // One segment and a bit, of which most dies: what is left is moved to the cold strand.
+        for i in 0..60 {
+            store.put(&format!("k{i}"), &data(i, 30_000)).await.expect("stored");
+        }
+        for i in 1..60 {
+            store.delete(&format!("k{i}")).await.expect("deleted");
+        }
+        store.home().checkpoint().await.expect("a checkpoint");
+        let before: Vec<MemoryDevice> = devices.iter().map(MemoryDevice::copy).collect();
+        while store.core.counters.relocated_bytes.value() == 0 {
+            assert_eq!(store.home().upkeep().await, Ok(Upkeep::Progressed));
+        }
+        let cold: Vec<SegmentHeader> = records(&store)
+            .into_iter()
+            .map(|(header, _)| header)
+            .filter(|header| header.temperature == Temperature::Cold)
+            .collect();
+        let header = cold.last().expect("something was moved").clone();
+        assert_eq!(store.get("k0").await, Ok(data(0, 30_000)));
+        drop(store);
+        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
+        let third = 3 - ahead - behind;
+        // The crash: the header is on both, the batch of moves reached one copy only.
+        let mut devices = devices;
+        let with_header = before[behind].copy();
+        {
+            let layout =
+                Store::open(&devices, master()).await.expect("opened").devices[behind].expect("there");
+            let at = (layout.segment_offset + u64::from(header.places[1].slot) * MIB as u64) as usize;
+            let block = devices[behind].with_bytes(|bytes| bytes[at..at + 4096].to_vec());
+            with_header.with_bytes(|bytes| bytes[at..at + 4096].copy_from_slice(&block));
+        }
+        devices[behind] = with_header;
+        let one = TestStore::open(&[devices[ahead].clone(), devices[third].clone()]).await.expect("opened");
+        for shard in &one.shards {
+            shard.checkpoint().await.expect("a checkpoint");
+        }
+        assert_eq!(one.get("k0").await, Ok(data(0, 30_000)));
+        drop(one);
+        let all = TestStore::open(&devices).await.expect("opened");
+        assert_eq!(all.get("k0").await, Ok(data(0, 30_000)));
+        drop(all);
+        let other = TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await;
+        let other = other.map_err(|e| format!("{e:?}")).expect("one of three is away");
+        let found = other.get("k0").await.map(|bytes| bytes == data(0, 30_000));
+        assert_eq!(found, Ok(true), "it was acknowledged, and on two devices");
+    });
+}
+
+#[test]
+fn a_tail_that_one_copy_has_is_not_denied_while_both_of_its_devices_are_away_in_turn() {
+    run(async {
+        let devices = formatted(3, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("a", b"a").await.expect("stored");
+        let header = records(&store).pop().expect("records").0;
+        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
+        let third = 3 - ahead - behind;
+        let stale = devices[behind].copy();
+        store.put("b", b"not acknowledged").await.expect("stored");
+        drop(store);
+        let mut devices = devices;
+        devices[behind] = stale;
+        let one = TestStore::open(&[devices[ahead].clone(), devices[third].clone()]).await.expect("opened");
+        one.put("c", b"c").await.expect("stored on two devices");
+        drop(one);
+        // What came in between is on the device that is away now: the shard stays shut rather than without "c".
+        let other = TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await;
+        assert!(matches!(other.err(), Some(Error::Corrupt { .. })));
+        let all = TestStore::open(&devices).await.expect("all are there again");
+        assert_eq!(all.get("a").await, Ok(b"a".to_vec()));
+        assert_eq!(all.get("b").await, Ok(b"not acknowledged".to_vec()));
+        assert_eq!(all.get("c").await, Ok(b"c".to_vec()));
+    });
+}
+
+#[test]
+fn with_a_third_device_a_failed_write_of_a_segment_header_costs_nothing() {
+    run(async {
+        for failing in 0..3 {
+            let devices = formatted(3, 64 * MIB, 2).await;
+            let store = TestStore::open(&devices).await.expect("opened");
+            store.put("a", b"a").await.expect("stored");
+            // Up to the end of the segment: the next batch needs a new one.
+            for i in 0.. {
+                let (_, last) = records(&store).pop().expect("records");
+                if last > MIB - 2 * 36_864 {
+                    break;
+                }
+                store.put(&format!("k{i}"), &data(i, 30_000)).await.expect("stored");
+            }
+            devices[failing].fail_writes();
+            let result = store.put("z", &data(99, 32_000)).await;
+            let after = store.put("y", &data(98, 32_000)).await;
+            assert_eq!((result, after), (Ok(()), Ok(())), "device {failing} fails");
+        }
+    });
+}
+
+#[test]
+fn the_bytes_of_a_put_that_failed_and_may_come_back_are_given_to_nobody_else() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        // More than a segment: nothing is appended to the first any more.
+        let content = store.content(&data(1, 3 * MIB / 2), Layout::Frames).await.expect("written");
+        let Content::Frames { pieces, .. } = &content else { panic!("in frames") };
+        let first = pieces[0].extents[0].segment;
+        let draft = store
+            .core
+            .draft_version(&store.sealing(), store.new_version("k", b""), content)
+            .expect("drafted");
+        devices[1].fail_writes();
+        assert_eq!(store.home().put(draft, Precondition::None).await, Err(Error::ReadOnly));
+        assert!(store.core.store.table.places(first).is_some(), "one copy of the log refers to it");
+        devices[1].heal();
+        drop(store);
+        let again = TestStore::open(&devices).await.expect("opened");
+        assert_eq!(again.get("k").await, Ok(data(1, 3 * MIB / 2)), "it came back, whole");
+    });
+}
+
+/// The records of the home shard's log in order: segment, and offset in it.
+fn records(store: &TestStore) -> Vec<(SegmentHeader, usize)> {
+    let home = store.home().id();
+    let mut found = Vec::new();
+    for (i, device) in store.devices.iter().enumerate() {
+        let layout = store.core.store.devices[i].expect("there");
+        device.with_bytes(|bytes| {
+            for slot in 0..layout.slot_count {
+                let at = (layout.segment_offset + u64::from(slot) * store.core.store.segment_size) as usize;
+                let header = SegmentHeader::decode(&bytes[at..], store.core.store.id)
+                    .filter(|h| h.kind == SegmentKind::Commit && h.stream == home.0)
+                    .filter(|h| h.places[0] == Place { device: DeviceIndex(i as u16), slot });
+                let Some(header) = header else { continue };
+                for offset in (4096..MIB).step_by(64) {
+                    let Some(record) = RecordHeader::decode(&bytes[at + offset..]) else { continue };
+                    if record.position.segment == header.id && record.position.offset as usize == offset {
+                        found.push((record.position.lsn, header.clone(), offset));
+                    }
+                }
+            }
+        });
+    }
+    found.sort_by_key(|(lsn, ..)| *lsn);
+    found.into_iter().map(|(_, header, offset)| (header, offset)).collect()
+}
+
+/// Where a copy of a segment begins on its device.
+fn position(store: &TestStore, place: Place) -> (usize, usize) {
+    let layout = store.core.store.devices[place.device.0 as usize].expect("there");
+    let at = layout.segment_offset + u64::from(place.slot) * store.core.store.segment_size;
+    (usize::from(place.device.0), at as usize)
+}
