@@ -3,9 +3,9 @@
 use engine::format::body::Extent;
 use engine::format::checkpoint::{CheckpointBody, Image, Pointer};
 use engine::format::directory::{Entry, extent_key, parse_extent_key, parse_version_key, version_key};
+use engine::format::due::{DueBody, due_key, item_key, parse_due_key, parse_item_key};
 use engine::format::run::{Block, RunDescriptor, encode_pairs};
 use engine::format::settlement::Settlement;
-use engine::format::due::{DueBody, due_key, item_key, parse_due_key, parse_item_key};
 use engine::format::upkeep::{CursorBody, ReapBody, Scope};
 use engine::ids::{ShardId, StoreId};
 use engine::limits::RUN_BLOCK_PAYLOAD;
