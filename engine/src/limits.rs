@@ -93,7 +93,7 @@ pub const RELOCATE_LEN_MAX: u64 = 1024 * 1024;
 pub const RELOCATE_WINDOW_LEN: usize = 256 * 1024;
 
 /// Memory for decrypted blocks of directory runs, of each core.
-pub const BLOCK_CACHE_LEN: usize = 32 * 1024 * 1024;
+pub const BLOCK_CACHE_LEN: usize = 64 * 1024 * 1024;
 /// A block of a directory run on disk: a page of a listing fits about ten, and a seek reads one.
 pub const RUN_BLOCK_SIZE: usize = 16 * 1024;
 
