@@ -3,7 +3,8 @@
 //!
 //! Nothing may be lost, whatever happened. What one copy lacks and another has is excused
 //! - on the victim, which rots and writes where it should not;
-//! - where a crash explains it: pointers and records (the end of the log, which the next start makes the same on all copies).
+//! - where a crash explains it: records (the end of the log, which the next start makes the same on all copies), and pointers (of the two blocks of a shard a start
+//!   writes one; a torn one stays until a checkpoint has its turn).
 //!
 //! A rest without upkeep leaves nothing that a crash explains: then every other device must be whole.
 
@@ -39,9 +40,13 @@ pub async fn audit(devices: Vec<Device>, victim: Option<usize>, left: Left) -> R
 }
 
 fn is_excused(finding: &Finding, victim: Option<usize>, left: Left) -> bool {
-    let is_of_crash = matches!(finding.fault, Fault::Pointer | Fault::Record | Fault::CheckpointRecord);
+    let is_of_crash = match finding.fault {
+        Fault::Pointer => true,
+        Fault::Record | Fault::CheckpointRecord => left == Left::Torn,
+        _ => false,
+    };
     let is_victims = victim.is_some() && finding.device == victim;
-    finding.severity == Severity::Repairable && (is_victims || (left == Left::Torn && is_of_crash))
+    finding.severity == Severity::Repairable && (is_victims || is_of_crash)
 }
 
 #[cfg(test)]

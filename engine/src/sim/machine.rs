@@ -25,6 +25,9 @@ const SHARD_COUNT: u16 = 2;
 
 const NAMESPACE: NamespaceId = NamespaceId(1);
 
+/// Memory for hot records, of each core: a few, so that they come and go.
+const RECORD_CACHE_LEN: usize = 64 * 1024;
+
 /// Bytes that a client sends at a time.
 const SEND_LEN: usize = 50_000;
 
@@ -150,7 +153,11 @@ impl Machine {
     ) -> Result<Self> {
         let store = Store::open(devices, master()).await?;
         let cores: Vec<_> = (0..2)
-            .map(|number| Core::new(store.clone(), number, devices.to_vec(), Box::new(chance.fork())))
+            .map(|number| {
+                let core = Core::new(store.clone(), number, devices.to_vec(), Box::new(chance.fork()));
+                core.record_cache.set_budget(RECORD_CACHE_LEN);
+                core
+            })
             .collect();
         let mut shards = Vec::new();
         for id in 0..store.shard_count {
