@@ -146,6 +146,8 @@ fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = 1;
+    // Records are sealed in place by us once the handshake is done (see `stream::direct`).
+    config.enable_secret_extraction = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use crate::connections::Connections;
 pub use crate::connections::Patience;
 
+mod direct;
 pub mod plain;
 mod records;
 pub mod tcp;

@@ -18,6 +18,8 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{ProtocolVersion, ServerConfig};
 
+use super::direct::{self, Direct, Opened};
+
 /// Room for a first request.
 pub const INCOMING_LEN_MIN: usize = 4 * 1024;
 
@@ -48,9 +50,19 @@ pub enum Progress {
     Traffic,
 }
 
+/// Who makes the records.
+enum Machine {
+    /// rustls: during the handshake, and afterwards for TLS 1.2 and ChaCha20.
+    Rustls(UnbufferedServerConnection),
+    /// We do.
+    Direct(Direct),
+    /// Nobody: taking over has failed.
+    Gone,
+}
+
 /// One connection's TLS, and its buffers.
 pub struct Records {
-    tls: UnbufferedServerConnection,
+    machine: Machine,
     incoming: Vec<u8>,
     start: usize,
     /// Decrypted bytes; those before `plaintext_start` are consumed.
@@ -70,7 +82,7 @@ impl Records {
     /// When rustls doesn't take the configuration.
     pub fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
         Ok(Records {
-            tls: UnbufferedServerConnection::new(config).map_err(io::Error::other)?,
+            machine: Machine::Rustls(UnbufferedServerConnection::new(config).map_err(io::Error::other)?),
             incoming: Vec::new(),
             start: 0,
             plaintext: Vec::new(),
@@ -90,6 +102,16 @@ impl Records {
         if self.is_failed {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the TLS connection has failed before"));
         }
+        if let Machine::Rustls(_) = self.machine {
+            let progress = self.advance_rustls()?;
+            if progress == Progress::Handshake || !self.take_over()? {
+                return Ok(progress);
+            }
+        }
+        self.advance_direct()
+    }
+
+    fn advance_rustls(&mut self) -> io::Result<Progress> {
         loop {
             match self.step() {
                 Ok(None) => {}
@@ -97,10 +119,69 @@ impl Records {
                 Err(error) => {
                     self.is_failed = true;
                     // Steps give out what is left for the peer, the alert last, before they look at what arrived.
-                    while self.tls.wants_write() && self.step().is_ok() {}
+                    while self.tls().is_ok_and(|tls| tls.wants_write()) && self.step().is_ok() {}
                     return Err(invalid(error));
                 }
             }
+        }
+    }
+
+    /// Makes the records ours if they can be; whether they are.
+    fn take_over(&mut self) -> io::Result<bool> {
+        if self.is_ended || !matches!(&self.machine, Machine::Rustls(tls) if direct::can_take_over(tls)) {
+            return Ok(false);
+        }
+        if let Machine::Rustls(tls) = std::mem::replace(&mut self.machine, Machine::Gone) {
+            self.machine = Machine::Direct(
+                Direct::take_over(tls).inspect_err(|_| self.is_failed = true).map_err(invalid)?,
+            );
+        }
+        Ok(true)
+    }
+
+    fn advance_direct(&mut self) -> io::Result<Progress> {
+        let Machine::Direct(direct) = &mut self.machine else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        while !self.is_ended {
+            let result = direct.open(&mut self.incoming[self.start..]);
+            let record_len = match result {
+                Ok(Opened::Incomplete) => break,
+                Ok(Opened::Data { from, len, record_len }) => {
+                    let from = self.start + from;
+                    self.plaintext.extend_from_slice(&self.incoming[from..from + len]);
+                    record_len
+                }
+                Ok(Opened::Control { record_len }) => record_len,
+                Ok(Opened::End { record_len }) => {
+                    self.is_ended = true;
+                    record_len
+                }
+                Ok(Opened::Failed) => {
+                    self.is_failed = true;
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the peer gave the TLS connection up",
+                    ));
+                }
+                Err(fault) => {
+                    self.is_failed = true;
+                    // Without it the peer sees the connection end all the same.
+                    let _ = direct.seal_fault(fault, &mut self.outgoing, &mut self.outgoing_len);
+                    let what = format!("the peer broke the TLS protocol: {fault:?}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+            };
+            self.start += record_len;
+        }
+        self.discard(0);
+        Ok(Progress::Traffic)
+    }
+
+    fn tls(&mut self) -> io::Result<&mut UnbufferedServerConnection> {
+        match &mut self.machine {
+            Machine::Rustls(tls) => Ok(tls),
+            Machine::Direct(_) | Machine::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -109,6 +190,32 @@ impl Records {
     /// # Errors
     /// When the connection isn't open for data, has failed, or can seal no more.
     pub fn seal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.seal_both(&[], bytes)
+    }
+
+    /// The same for two slices, the second behind the first, as one record if they fit into one.
+    ///
+    /// # Errors
+    /// As for [`Records::seal`].
+    pub fn seal_both(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        if head.is_empty() && body.is_empty() {
+            return Ok(());
+        }
+        if self.advance()? == Progress::Handshake {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if let Machine::Direct(direct) = &mut self.machine {
+            let result = direct.seal(&[head, body], &mut self.outgoing, &mut self.outgoing_len);
+            return result.map_err(|_| io::Error::other("the TLS connection can seal no more"));
+        }
+        if head.len() + body.len() <= RECORD_LEN && !head.is_empty() {
+            return self.seal_by_rustls(&[head, body].concat());
+        }
+        self.seal_by_rustls(head)?;
+        self.seal_by_rustls(body)
+    }
+
+    fn seal_by_rustls(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -121,6 +228,13 @@ impl Records {
     /// # Errors
     /// As for [`Records::seal`].
     pub fn seal_close_notify(&mut self) -> io::Result<()> {
+        if self.advance()? == Progress::Handshake {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if let Machine::Direct(direct) = &mut self.machine {
+            let result = direct.seal_close_notify(&mut self.outgoing, &mut self.outgoing_len);
+            return result.map_err(|_| io::Error::other("the TLS connection can seal no more"));
+        }
         self.write(RECORD_OVERHEAD + ALERT_LEN, |traffic, room| traffic.queue_close_notify(room))
     }
 
@@ -188,13 +302,18 @@ impl Records {
 
     /// Protocol version agreed on.
     pub fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.tls.protocol_version()
+        match &self.machine {
+            Machine::Rustls(tls) => tls.protocol_version(),
+            Machine::Direct(direct) => Some(direct.protocol_version()),
+            Machine::Gone => None,
+        }
     }
 
     /// One step of rustls. `None`: there is more to do.
     fn step(&mut self) -> Result<Option<Progress>, rustls::Error> {
+        let Machine::Rustls(tls) = &mut self.machine else { return Ok(Some(Progress::Traffic)) };
         let UnbufferedStatus { mut discard, state, .. } =
-            self.tls.process_tls_records(&mut self.incoming[self.start..]);
+            tls.process_tls_records(&mut self.incoming[self.start..]);
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                 match traffic.next_record() {
@@ -242,11 +361,9 @@ impl Records {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        if self.advance()? == Progress::Handshake {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
+        let Machine::Rustls(tls) = &mut self.machine else { return Err(io::ErrorKind::NotConnected.into()) };
         let UnbufferedStatus { discard, state, .. } =
-            self.tls.process_tls_records(&mut self.incoming[self.start..]);
+            tls.process_tls_records(&mut self.incoming[self.start..]);
         let result = match state.map_err(invalid)? {
             ConnectionState::WriteTraffic(mut traffic) => {
                 append(&mut self.outgoing, &mut self.outgoing_len, estimate, |room| {

@@ -99,8 +99,8 @@ impl TlsStream {
     /// As there.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut pieces = bytes.chunks(PIECE_LEN_MAX);
-        self.buffer(pieces.next().unwrap_or_default())?;
-        self.seal_pending()?;
+        self.records.seal_both(&self.pending, pieces.next().unwrap_or_default())?;
+        self.pending.clear();
         self.flush().await?;
         for piece in pieces {
             self.records.seal(piece)?;

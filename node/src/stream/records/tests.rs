@@ -288,3 +288,108 @@ fn a_handshake_message_without_end_is_refused() {
     }
     assert!(result.is_err());
 }
+
+/// What the client says after it has been given the server's answers.
+fn exchange(records: &mut Records, client: &mut ClientConnection, question: &[u8], answer: &[u8]) {
+    client.writer().write_all(question).expect("buffered");
+    arrive(records, &sent_by(client));
+    records.advance().expect("the client keeps to the protocol");
+    assert_eq!(records.plaintext(), question);
+    records.consume(question.len());
+    records.seal(answer).expect("sealed");
+    give(client, &depart(records));
+    assert_eq!(received(client, answer.len()), answer);
+}
+
+#[test]
+fn after_a_handshake_with_aes_the_records_are_ours_and_else_those_of_rustls() {
+    let (server, client_config) = configs();
+    let (records, _) = connected(server.clone(), client_config(&rustls::version::TLS13), 4096);
+    assert!(matches!(records.machine, Machine::Direct(_)));
+    let (records, _) = connected(server, client_config(&rustls::version::TLS12), 4096);
+    assert!(matches!(records.machine, Machine::Rustls(_)));
+}
+
+#[test]
+fn keys_change_when_the_client_wants_it() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    for round in 0..100u8 {
+        client.refresh_traffic_keys().expect("TLS 1.3");
+        exchange(&mut records, &mut client, &[round; 50], &[round; 20_000]);
+    }
+}
+
+#[test]
+fn our_key_changes_before_it_has_sealed_too_much() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    let Machine::Direct(direct) = &mut records.machine else { panic!("ours") };
+    direct.set_records_per_key_max(3);
+    for round in 0..50u8 {
+        exchange(&mut records, &mut client, b"question", &[round; 20_000]);
+    }
+}
+
+#[test]
+fn a_client_that_does_nothing_but_change_keys_is_sent_away() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    let mut error = None;
+    for _ in 0..100 {
+        client.refresh_traffic_keys().expect("TLS 1.3");
+        arrive(&mut records, &sent_by(&mut client));
+        error = records.advance().err();
+        if error.is_some() {
+            break;
+        }
+    }
+    assert!(error.is_some());
+    assert!(records.outgoing.len() < 2000, "what it is owed does not pile up");
+}
+
+#[test]
+fn a_head_and_a_small_body_are_one_record() {
+    let (server, client_config) = configs();
+    for version in BOTH {
+        let (mut records, mut client) = connected(server.clone(), client_config(version), 4096);
+        records.seal_both(b"head", &[7; 4096]).expect("sealed");
+        let sent = depart(&mut records);
+        let len = usize::from(u16::from_be_bytes([sent[3], sent[4]]));
+        assert_eq!(sent.len(), 5 + len, "{version:?}");
+        give(&mut client, &sent);
+        assert_eq!(received(&mut client, 4100), [&b"head"[..], &[7; 4096]].concat());
+    }
+}
+
+#[test]
+fn a_record_of_another_kind_than_data_is_refused_after_the_handshake() {
+    let (server, client_config) = configs();
+    for (header, alert) in [
+        ([20, 3, 3, 0, 1], rustls::AlertDescription::UnexpectedMessage),
+        ([22, 3, 3, 0, 1], rustls::AlertDescription::UnexpectedMessage),
+        ([23, 3, 3, 0xff, 0xff], rustls::AlertDescription::RecordOverflow),
+    ] {
+        let (mut records, mut client) =
+            connected(server.clone(), client_config(&rustls::version::TLS13), 4096);
+        arrive(&mut records, &[&header[..], &[1]].concat());
+        assert!(records.advance().is_err());
+        client.read_tls(&mut &depart(&mut records)[..]).expect("a slice gives all");
+        let told = client.process_new_packets().expect_err("an alert");
+        assert_eq!(told, rustls::Error::AlertReceived(alert));
+        assert!(records.seal(b"x").is_err(), "it stays failed");
+    }
+}
+
+#[test]
+fn records_that_arrive_byte_by_byte_are_whole_in_the_end() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    let body: Vec<u8> = (0..40_000u32).map(|n| (n % 253) as u8).collect();
+    client.writer().write_all(&body).expect("buffered");
+    for piece in sent_by(&mut client).chunks(7) {
+        arrive(&mut records, piece);
+        records.advance().expect("all well");
+    }
+    assert!(records.plaintext() == body);
+}
