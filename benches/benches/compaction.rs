@@ -19,7 +19,10 @@ use engine::format::frame::disk_len;
 use support::{DevicePath, Mode, Numbers, OpenStore, Times, say};
 
 const SEGMENT_SIZE: u64 = 1 << 20;
-const WRITERS: usize = 64;
+
+/// Bytes of objects that are being written at a time, and objects at most: each keeps what it has written so far from being freed.
+const WRITING_LEN: usize = 4 << 20;
+const WRITERS_MAX: usize = 64;
 
 /// Reads that are timed while nothing else happens.
 const READS: usize = 2000;
@@ -50,6 +53,13 @@ struct Case {
     turns: u64,
 }
 
+impl Case {
+    fn writers(&self) -> usize {
+        // Never more than a thirty-second of the store.
+        (WRITING_LEN.min(self.size as usize / 32) / self.len).clamp(1, WRITERS_MAX)
+    }
+}
+
 fn main() {
     let Some(mode) = support::mode("compaction") else { return };
     let (size, percents, turns) = match mode {
@@ -62,7 +72,7 @@ fn main() {
     let percents = support::number("--percent").map_or(percents, |percent| vec![percent]);
     let lens = support::number("--len").map_or(vec![4 << 10, 256 << 10], |len| vec![len as usize]);
     say(&format!(
-        "{} MiB in segments of {} MiB, live data overwritten {turns} times by {WRITERS} writers; reads in us, p50/p99",
+        "{} MiB in segments of {} MiB, live data overwritten {turns} times; reads in us, p50/p99",
         size >> 20,
         SEGMENT_SIZE >> 20
     ));
@@ -209,7 +219,8 @@ impl Run {
     }
 
     async fn all_writers<F: Future<Output = ()> + 'static>(self: &Rc<Self>, writer: impl Fn(Rc<Self>) -> F) {
-        let writers: Vec<_> = (0..WRITERS).map(|_| compio::runtime::spawn(writer(self.clone()))).collect();
+        let writers: Vec<_> =
+            (0..self.case.writers()).map(|_| compio::runtime::spawn(writer(self.clone()))).collect();
         for writer in writers {
             writer.await.expect("a writer");
         }

@@ -271,6 +271,10 @@ impl OpenStore {
         };
         let new = NewVersion { bucket: self.bucket, key: key.to_vec(), meta };
         let draft = core.draft_version(&self.sealing, new, content)?;
+        // What is written waits for its record to be admitted, rather than being written again.
+        while self.home().admit(&draft) == Err(Error::Full) {
+            wait_for_space(refused).await;
+        }
         self.home().put(draft, Precondition::None).await.map(|_| ())
     }
 
