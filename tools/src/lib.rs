@@ -15,6 +15,7 @@ pub mod bench;
 pub mod clients;
 pub mod format;
 pub mod fuzz;
+mod server;
 pub mod sim;
 pub mod step;
 pub mod workspace;

@@ -14,7 +14,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A server that clients can use.
-pub(super) struct Server {
+pub(crate) struct Server {
     pub endpoint: String,
     pub credentials: PathBuf,
     pub ca: PathBuf,
