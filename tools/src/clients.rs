@@ -96,7 +96,7 @@ fn start_server(options: &Options, work: &Path) -> Result<Server, Failure> {
     let mut build = workspace::cargo();
     build.args(["build", "--package", "node", "--bin", "basalt-node", "--profile", &options.profile]);
     step::run("build", &mut build)?;
-    Server::start(&workspace::binary(&options.profile, "basalt-node"), work)
+    Server::start(Command::new(workspace::binary(&options.profile, "basalt-node")), work)
 }
 
 fn run_client(

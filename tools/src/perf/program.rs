@@ -1,0 +1,151 @@
+//! Programs of others: whether they are there, pinned to a CPU, run to their end within a limit.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cpu;
+use crate::{step, workspace};
+
+/// Programs, and the Debian packages that bring them.
+const PACKAGES: [(&str, &str); 7] = [
+    ("wrk", "wrk"),
+    ("nginx", "nginx-light"),
+    ("fio", "fio"),
+    ("taskset", "util-linux"),
+    ("kill", "procps"),
+    ("perf", "linux-perf"),
+    ("openssl", "openssl"),
+];
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// Fails with the packages to install when one of the programs is missing.
+pub(super) fn require(names: &[&str]) -> io::Result<()> {
+    let is_missing = |name: &&&str| find(name).is_none();
+    let missing: Vec<&str> = names.iter().filter(is_missing).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let package = |name: &str| {
+        PACKAGES
+            .iter()
+            .find(|(program, _)| *program == name)
+            .map_or(name.to_owned(), |(_, it)| (*it).to_owned())
+    };
+    let packages: Vec<String> = missing.iter().map(|name| package(name)).collect();
+    let what = format!("not installed: {}; try: apt-get install {}", missing.join(", "), packages.join(" "));
+    Err(io::Error::new(io::ErrorKind::NotFound, what))
+}
+
+/// Where a program is. Those of administrators are not on every user's `PATH`.
+fn find(name: &str) -> Option<std::path::PathBuf> {
+    let sbin = std::path::Path::new("/usr/sbin").join(name);
+    workspace::find_program(name).or_else(|| sbin.is_file().then_some(sbin))
+}
+
+/// A command on one CPU. The process that `taskset` makes is the program itself.
+pub(super) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let program = program.as_ref();
+    let found = program.to_str().and_then(find).map_or(program.to_owned(), Into::into);
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &cpu.to_string()]).arg(found);
+    command
+}
+
+/// The first line that a program says of its version, on either output.
+pub(super) fn version(name: &str, flag: &str) -> String {
+    let output =
+        Command::new(find(name).unwrap_or_else(|| name.into())).arg(flag).stdin(Stdio::null()).output();
+    let text = output.map(|it| [it.stdout, it.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
+}
+
+/// What a program that has ended left.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub output: String,
+    /// CPU seconds it was last seen to have taken, some milliseconds before its end.
+    pub cpu_seconds: f64,
+}
+
+/// Runs a command to its end, which must come within `limit`; else it is killed.
+pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Ended> {
+    let name = step::line(command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Killed(command.spawn().map_err(|error| io::Error::other(format!("{name}: {error}")))?);
+    let output = read_all(child.0.stdout.take());
+    let complaints = read_all(child.0.stderr.take());
+    let deadline = Instant::now() + limit;
+    let mut cpu_seconds = 0.0;
+    let status = loop {
+        cpu_seconds = cpu::process_seconds(child.0.id()).unwrap_or(cpu_seconds);
+        match child.0.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                return Err(io::Error::other(format!("{name}: not at its end after {limit:?}")));
+            }
+            None => thread::sleep(POLL),
+        }
+    };
+    let (output, complaints) = (join(output), join(complaints));
+    if !status.success() {
+        return Err(io::Error::other(format!("{name}: {status}\n{output}{complaints}")));
+    }
+    Ok(Ended { output, cpu_seconds })
+}
+
+/// Ends with its owner.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has ended already unless its owner fails, and then there is nobody to tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads on a thread: a program that is not read stops at a full pipe.
+fn read_all(from: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            // What came before an error is all there is to show.
+            let _ = from.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn join(reader: thread::JoinHandle<String>) -> String {
+    reader.join().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = require(&["sh", "no-such-program"]).unwrap_err().to_string();
+        assert_eq!(error, "not installed: no-such-program; try: apt-get install no-such-program");
+        assert!(require(&["sh"]).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let error = run(Command::new("sleep").arg("60"), Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("not at its end"), "{error}");
+    }
+
+    #[test]
+    fn output_of_a_program_that_ends_well_is_kept_and_of_one_that_fails_is_shown() {
+        let ended = run(Command::new("sh").args(["-c", "echo figures"]), Duration::from_secs(10)).unwrap();
+        assert_eq!(ended.output, "figures\n");
+        let script = "echo reason >&2; exit 3";
+        let error = run(Command::new("sh").args(["-c", script]), Duration::from_secs(10)).unwrap_err();
+        assert!(error.to_string().contains("reason"), "{error}");
+    }
+}
