@@ -13,7 +13,8 @@ mod node;
 mod objects;
 mod outcome;
 mod plain;
-pub(crate) mod program;
+pub mod profile;
+mod program;
 mod put;
 mod rate;
 mod sign;
@@ -147,7 +148,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Builds the node and says where it is.
-pub(crate) fn build_node() -> Result<PathBuf, Failure> {
+fn build_node() -> Result<PathBuf, Failure> {
     let build = ["build", "--release", "--package", "node", "--bin", "basalt-node"];
     step::run("build", workspace::cargo().args(build))?;
     Ok(workspace::binary("release", "basalt-node"))

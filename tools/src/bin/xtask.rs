@@ -40,6 +40,8 @@ enum Xtask {
     Clients(clients::Options),
     /// Benches, in release
     Bench(bench::Options),
+    /// Where the node's time goes under load: a flame graph and a table
+    Profile(perf::profile::Options),
     /// Basalt beside nginx and fio on this machine: medians of rounds, and which targets are reached
     Perf(perf::Options),
 }
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Xtask::Sim(options) => sim::run(&options),
         Xtask::Clients(options) => clients::run(&options),
         Xtask::Bench(options) => bench::run(&options),
+        Xtask::Profile(options) => perf::profile::run(&options),
         Xtask::Perf(options) => perf::run(&options),
     };
     match outcome {

@@ -11,7 +11,7 @@ use super::tls;
 use super::wrk::Order;
 
 /// Keys that are asked for when the answer shall come from the cache.
-const CACHE_KEYS: u64 = 1;
+pub(super) const CACHE_KEYS: u64 = 1;
 
 /// Before the first round each server answers some requests, for caches to fill.
 const WARM_SECONDS: u64 = 1;
