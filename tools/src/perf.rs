@@ -22,6 +22,7 @@ mod spread;
 mod table;
 mod target;
 mod tls;
+mod window;
 mod wrk;
 
 use std::fs;
@@ -106,6 +107,9 @@ impl Options {
     }
 
     fn check(&self) -> io::Result<()> {
+        if self.sizes.is_empty() || self.connections.is_empty() {
+            return Err(io::Error::other("--sizes and --connections name one at least"));
+        }
         if self.server_cpu == self.client_cpu {
             return Err(io::Error::other("server and client need a CPU each: --server-cpu and --client-cpu"));
         }
@@ -126,7 +130,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     options.check().map_err(failed)?;
     let binary = match &options.node {
         Some(file) => file.clone(),
-        None => build_node()?,
+        None => build_node(if options.wants(Scenario::Rate) { &["loadtest"] } else { &[] })?,
     };
     let home = options.dir.clone().unwrap_or_else(|| workspace::target().join("perf"));
     let cpus = Cpus { server: options.server_cpu, client: options.client_cpu };
@@ -147,10 +151,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds the node and says where it is.
-fn build_node() -> Result<PathBuf, Failure> {
-    let build = ["build", "--release", "--package", "node", "--bin", "basalt-node"];
-    step::run("build", workspace::cargo().args(build))?;
+/// Builds the node, and other packages with it, and says where it is.
+fn build_node(with: &[&str]) -> Result<PathBuf, Failure> {
+    let mut build = workspace::cargo();
+    build.args(["build", "--release", "--package", "node"]);
+    build.args(with.iter().flat_map(|package| ["--package", package])).arg("--bins");
+    step::run("build", &mut build)?;
     Ok(workspace::binary("release", "basalt-node"))
 }
 

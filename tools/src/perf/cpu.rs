@@ -2,18 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::time::{Duration, Instant};
 
 /// Ticks of `/proc` in a second. A constant of the kernel's interface on x86-64 and AArch64, whatever the kernel's own rate.
 const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Measures a server, and its and the client's core, from [`Meter::start`] to [`Meter::stop`].
-pub(super) struct Meter {
-    pid: u32,
-    cpus: Cpus,
-    begin: Reading,
-    started: Instant,
-}
 
 /// Which CPU is whose.
 #[derive(Clone, Copy, Debug)]
@@ -22,50 +13,25 @@ pub(super) struct Cpus {
     pub client: usize,
 }
 
-/// What a [`Meter`] saw.
+/// The cores of server and client, since the start of the machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
-    pub wall: Duration,
-    /// CPU seconds of the server's process, user and system.
-    pub server_seconds: f64,
-    /// Busy part of the server's core, 0 to 1.
-    pub server_core: f64,
-    /// Busy part of the client's core, 0 to 1.
-    pub client_core: f64,
+pub(super) struct Cores {
+    server: CoreTime,
+    client: CoreTime,
 }
 
-#[derive(Clone, Copy)]
-struct Reading {
-    server_seconds: f64,
-    server_core: CoreTime,
-    client_core: CoreTime,
-}
-
-impl Meter {
-    pub fn start(pid: u32, cpus: Cpus) -> io::Result<Self> {
-        Ok(Self { pid, cpus, begin: Reading::take(pid, cpus)?, started: Instant::now() })
-    }
-
-    pub fn stop(&self) -> io::Result<Usage> {
-        let wall = self.started.elapsed();
-        let end = Reading::take(self.pid, self.cpus)?;
-        Ok(Usage {
-            wall,
-            server_seconds: end.server_seconds - self.begin.server_seconds,
-            server_core: end.server_core.busy_since(self.begin.server_core),
-            client_core: end.client_core.busy_since(self.begin.client_core),
-        })
-    }
-}
-
-impl Reading {
-    fn take(pid: u32, cpus: Cpus) -> io::Result<Self> {
+impl Cores {
+    pub fn read(cpus: Cpus) -> io::Result<Self> {
         let text = fs::read_to_string("/proc/stat")?;
         let core = |cpu: usize| {
             CoreTime::find(&text, cpu).ok_or_else(|| io::Error::other(format!("/proc/stat has no CPU {cpu}")))
         };
-        let (server_core, client_core) = (core(cpus.server)?, core(cpus.client)?);
-        Ok(Self { server_seconds: process_seconds(pid)?, server_core, client_core })
+        Ok(Self { server: core(cpus.server)?, client: core(cpus.client)? })
+    }
+
+    /// Busy parts of the server's and of the client's core, 0 to 1.
+    pub fn busy_since(&self, begin: &Self) -> (f64, f64) {
+        (self.server.busy_since(begin.server), self.client.busy_since(begin.client))
     }
 }
 
@@ -103,6 +69,18 @@ pub(super) fn process_seconds(pid: u32) -> io::Result<f64> {
     parse_process(&text)
         .map(|it| it.seconds)
         .ok_or_else(|| io::Error::other(format!("{path}: not understood")))
+}
+
+/// Bytes that a process has read and written by system calls, sockets included.
+pub(super) fn process_bytes(pid: u32) -> io::Result<(u64, u64)> {
+    let path = format!("/proc/{pid}/io");
+    let text = fs::read_to_string(&path).map_err(|error| io::Error::other(format!("{path}: {error}")))?;
+    parse_bytes(&text).ok_or_else(|| io::Error::other(format!("{path}: not understood")))
+}
+
+fn parse_bytes(text: &str) -> Option<(u64, u64)> {
+    let value = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some((value("rchar:")?, value("wchar:")?))
 }
 
 /// The child of a process that has exactly one: nginx's worker.
@@ -156,6 +134,13 @@ mod tests {
         assert_eq!(busy(0), 0.4);
         assert_eq!(busy(1), 0.0);
         assert_eq!(CoreTime::find(after, 10), None, "cpu1 is not cpu10");
+    }
+
+    #[test]
+    fn bytes_of_system_calls_are_not_those_of_the_disk() {
+        let text = "rchar: 12\nwchar: 34\nsyscr: 1\nsyscw: 1\nread_bytes: 56\nwrite_bytes: 78\n";
+        assert_eq!(parse_bytes(text), Some((12, 34)));
+        assert_eq!(parse_bytes("read_bytes: 56"), None);
     }
 
     #[test]

@@ -44,9 +44,8 @@ impl Job {
         let mut command = command(file, cpu, FILE_SIZE);
         command.args(self.options());
         command.args(["--time_based".to_owned(), format!("--runtime={seconds}")]);
-        let ended = program::run(&mut command, Duration::from_secs(seconds) + GRACE)?;
-        parse(&ended.output)
-            .ok_or_else(|| io::Error::other(format!("fio's output is not understood:\n{}", ended.output)))
+        let output = program::run(&mut command, Duration::from_secs(seconds) + GRACE)?;
+        parse(&output).ok_or_else(|| io::Error::other(format!("fio's output is not understood:\n{output}")))
     }
 }
 

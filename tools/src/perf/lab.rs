@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cpu::{Cpus, Meter};
+use super::cpu::Cpus;
 use super::outcome::{Case, Sample};
+use super::window::{self, Server, Window};
 use super::wrk::{Load, Order};
 
 /// Where and how everything is measured.
@@ -24,8 +25,7 @@ pub(super) struct Ask<'a> {
     pub heads: &'a [String],
     pub body_len: usize,
     pub order: Order,
-    /// The process whose CPU time counts.
-    pub pid: u32,
+    pub server: Server<'a>,
     pub seconds: u64,
 }
 
@@ -72,12 +72,15 @@ impl Lab {
             body_len: ask.body_len,
             order: ask.order,
             connections: case.connections,
-            seconds: ask.seconds,
+            seconds: ask.seconds + window::EXTRA_SECONDS,
         };
-        let meter = Meter::start(ask.pid, self.cpus)?;
-        let (figures, client_seconds) = load.run(self.cpus.client, &self.work)?;
-        let usage = meter.stop()?;
-        Sample::of(case, &figures, client_seconds, &usage).ok_or_else(|| {
+        let none = || Ok(0.0);
+        let server =
+            if case.is_counted_in_bytes() { Server { requests: &none, ..ask.server } } else { ask.server };
+        let mut window = Window::new(server, self.cpus, ask.seconds);
+        let watch = |client, elapsed| window.look(client, elapsed);
+        let figures = load.run(self.cpus.client, &self.work, watch)?;
+        Sample::of(case, &figures, &window.close()?).ok_or_else(|| {
             io::Error::other(format!("{case}: no request was answered, {} failed", figures.errors))
         })
     }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::plain::Connection;
 use super::{cpu, program};
 use crate::server::free_ports;
 
@@ -19,6 +20,8 @@ pub(super) struct Nginx {
     pub address: SocketAddr,
     /// The worker: it does all the work.
     pub worker: u32,
+    /// Where it tells its counts, without TLS.
+    status: SocketAddr,
     files: PathBuf,
     master: Child,
 }
@@ -34,14 +37,14 @@ impl Nginx {
     pub fn start(cpu: usize, identity: &Identity, folder: &Path) -> io::Result<Self> {
         let files = folder.join("files");
         fs::create_dir_all(&files)?;
-        let [address] = free_ports()?;
+        let [address, status] = free_ports()?;
         let is_root = rustix::process::geteuid().is_root();
         let (config_file, log) = (folder.join("nginx.conf"), folder.join("error.log"));
-        fs::write(&config_file, config(address, identity, folder, is_root))?;
+        fs::write(&config_file, config(address, status, identity, folder, is_root))?;
         let mut command = program::pinned(cpu, "nginx");
         command.arg("-p").arg(folder).arg("-c").arg(&config_file).arg("-e").arg(&log);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut nginx = Self { address, worker: 0, files, master: command.spawn()? };
+        let mut nginx = Self { address, worker: 0, status, files, master: command.spawn()? };
         nginx.worker = nginx.wait_for_worker().map_err(|error| {
             io::Error::other(format!("{error}: {}", fs::read_to_string(&log).unwrap_or_default()))
         })?;
@@ -69,6 +72,14 @@ impl Nginx {
     /// A file of that size to serve.
     pub fn add_file(&self, size: u64) -> io::Result<()> {
         fs::write(self.files.join(size.to_string()), vec![b'b'; size as usize])
+    }
+
+    /// Requests answered so far, those for this count included.
+    pub fn requests(&self) -> io::Result<f64> {
+        let head = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.status);
+        let answer = Connection::open(self.status)?.exchange(&head, b"")?;
+        parse_status(&String::from_utf8_lossy(&answer.body))
+            .ok_or_else(|| io::Error::other("nginx does not tell its counts: it lacks stub_status"))
     }
 
     /// The request for the file of that size, as short as the protocol allows.
@@ -99,8 +110,20 @@ impl Drop for Nginx {
     }
 }
 
+/// The page of `ngx_http_stub_status_module`: its third line counts connections accepted and handled, and requests.
+fn parse_status(page: &str) -> Option<f64> {
+    let mut lines = page.lines().skip_while(|line| !line.starts_with("server accepts handled requests"));
+    lines.nth(1)?.split_whitespace().nth(2)?.parse().ok()
+}
+
 /// Nothing that makes it slower than it has to be: no access log, no limit to requests of a connection, open files kept.
-fn config(address: SocketAddr, identity: &Identity, folder: &Path, is_root: bool) -> String {
+fn config(
+    address: SocketAddr,
+    status: SocketAddr,
+    identity: &Identity,
+    folder: &Path,
+    is_root: bool,
+) -> String {
     let Identity { certificate, key } = identity;
     let (certificate, key, folder) = (certificate.display(), key.display(), folder.display());
     // Its worker would become another user, who may not be allowed to read the folder.
@@ -131,6 +154,10 @@ http {{
         ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;
         root {folder}/files;
     }}
+    server {{
+        listen {status};
+        location / {{ stub_status; }}
+    }}
 }}
 "
     )
@@ -142,8 +169,9 @@ mod tests {
 
     #[test]
     fn the_configuration_leaves_one_protocol_and_one_cipher() {
+        let (address, status) = ("127.0.0.1:7".parse().unwrap(), "127.0.0.1:8".parse().unwrap());
         let identity = Identity { certificate: "/c.pem".into(), key: "/k.pem".into() };
-        let text = config("127.0.0.1:7".parse().unwrap(), &identity, Path::new("/run"), true);
+        let text = config(address, status, &identity, Path::new("/run"), true);
         for line in [
             "user root;",
             "listen 127.0.0.1:7 ssl",
@@ -153,7 +181,14 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        let other = config("127.0.0.1:7".parse().unwrap(), &identity, Path::new("/run"), false);
+        let other = config(address, status, &identity, Path::new("/run"), false);
         assert!(!other.contains("user"), "only root can change the user");
+    }
+
+    #[test]
+    fn requests_are_the_third_of_the_counts() {
+        let page = "Active connections: 2 \nserver accepts handled requests\n 16630948 16630948 31070465 \nReading: 6\n";
+        assert_eq!(parse_status(page), Some(31_070_465.0));
+        assert_eq!(parse_status("<html>404</html>"), None);
     }
 }

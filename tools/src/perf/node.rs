@@ -99,6 +99,13 @@ impl Node {
         paths.iter().map(|path| signer.head(method, path, body_len)).collect()
     }
 
+    /// Objects got and put so far.
+    pub fn requests(&self) -> io::Result<f64> {
+        let page = plain::metrics(self.admin)?;
+        let of = |operation| plain::total(&page, "basalt_requests_total", operation);
+        Ok(of("operation=\"GetObject\"") + of("operation=\"PutObject\""))
+    }
+
     pub fn counts(&self) -> io::Result<Counts> {
         let page = plain::metrics(self.admin)?;
         Ok(Counts {

@@ -22,6 +22,7 @@ use super::lab::{Ask, Lab};
 use super::node::{Node, Setup};
 use super::objects::{self, Set};
 use super::outcome::{Case, Sample, Work};
+use super::window::{self, Server};
 use super::wrk::Order;
 use super::{fio, get, parse_size, program, put};
 use crate::step::Failure;
@@ -33,8 +34,8 @@ const FREQUENCY: &str = "499";
 /// Bytes of the stack that are kept for unwinding; what is deeper is cut off.
 const CALL_GRAPH: &str = "dwarf,16384";
 
-/// The load runs that long before sampling starts: connections, caches.
-const WARM: Duration = Duration::from_secs(1);
+/// The load runs that long before sampling starts, as it does before it is measured.
+const WARM: Duration = window::OPENS;
 
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -111,7 +112,7 @@ impl Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("profile", error);
     check_programs(options).map_err(failed)?;
-    let binary = options.node.clone().map_or_else(super::build_node, Ok)?;
+    let binary = options.node.clone().map_or_else(|| super::build_node(&[]), Ok)?;
     let home = options.dir.clone().unwrap_or_else(|| workspace::target().join("profile"));
     let out = options.out.clone().unwrap_or_else(|| workspace::target().join("profile/flame.svg"));
     let cpus = Cpus { server: options.server_cpu, client: options.client_cpu };
@@ -169,7 +170,7 @@ fn record(lab: &Lab, options: &Options) -> io::Result<(Sample, PathBuf)> {
     objects::make_bucket(node.plain, &node.credentials)?;
     let data = lab.folder("perf")?.join("perf.data");
     let sample = thread::scope(|scope| {
-        let load = scope.spawn(|| put_load(lab, case, &node, WARM.as_secs() + options.seconds + 1));
+        let load = scope.spawn(|| put_load(lab, case, &node, options.seconds));
         thread::sleep(WARM);
         let recorded = run_perf(&node, &data, options.seconds);
         let sample = load.join().expect("the load does not panic");
@@ -187,7 +188,9 @@ fn put_load(lab: &Lab, case: Case, node: &Node, seconds: u64) -> io::Result<Samp
     };
     let body_len = if case.work.is_get() { 0 } else { case.size as usize };
     let heads = node.heads(method, &paths, (body_len > 0).then_some(body_len));
-    lab.measure(case, &Ask { host: node.host(), heads: &heads, body_len, order, pid: node.pid, seconds })
+    let requests = || node.requests();
+    let server = Server { pid: node.pid, requests: &requests };
+    lab.measure(case, &Ask { host: node.host(), heads: &heads, body_len, order, server, seconds })
 }
 
 fn run_perf(node: &Node, data: &Path, seconds: u64) -> io::Result<()> {
@@ -206,8 +209,8 @@ fn fold(data: &Path) -> io::Result<String> {
     command
         .args(["script", "--no-inline", "--fields", "comm,pid,tid,time,event,ip,sym,dso", "--input"])
         .arg(data);
-    let ended = program::run(&mut command, SCRIPT_TIME_MAX)?;
-    fs::write(&text, ended.output)?;
+    let output = program::run(&mut command, SCRIPT_TIME_MAX)?;
+    fs::write(&text, output)?;
     let mut folded = Vec::new();
     Folder::default().collapse(BufReader::new(File::open(&text)?), &mut folded)?;
     Ok(String::from_utf8_lossy(&folded).into_owned())

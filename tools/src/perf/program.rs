@@ -5,7 +5,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cpu;
 use crate::{step, workspace};
 
 /// Programs, and the Debian packages that bring them.
@@ -62,38 +61,38 @@ pub(super) fn version(name: &str, flag: &str) -> String {
     String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
 }
 
-/// What a program that has ended left.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub output: String,
-    /// CPU seconds it was last seen to have taken, some milliseconds before its end.
-    pub cpu_seconds: f64,
+/// Runs a command to its end, which must come within `limit`; else it is killed. Returns what it has printed.
+pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<String> {
+    run_watched(command, limit, |_, _| Ok(()))
 }
 
-/// Runs a command to its end, which must come within `limit`; else it is killed.
-pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Ended> {
+/// The same, calling `watch` every few milliseconds with the process and the time since its start.
+pub(super) fn run_watched(
+    command: &mut Command,
+    limit: Duration,
+    mut watch: impl FnMut(u32, Duration) -> io::Result<()>,
+) -> io::Result<String> {
     let name = step::line(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Killed(command.spawn().map_err(|error| io::Error::other(format!("{name}: {error}")))?);
+    let start = Instant::now();
     let output = read_all(child.0.stdout.take());
     let complaints = read_all(child.0.stderr.take());
-    let deadline = Instant::now() + limit;
-    let mut cpu_seconds = 0.0;
     let status = loop {
-        cpu_seconds = cpu::process_seconds(child.0.id()).unwrap_or(cpu_seconds);
-        match child.0.try_wait()? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                return Err(io::Error::other(format!("{name}: not at its end after {limit:?}")));
-            }
-            None => thread::sleep(POLL),
+        if let Some(status) = child.0.try_wait()? {
+            break status;
         }
+        if start.elapsed() > limit {
+            return Err(io::Error::other(format!("{name}: not at its end after {limit:?}")));
+        }
+        watch(child.0.id(), start.elapsed())?;
+        thread::sleep(POLL);
     };
     let (output, complaints) = (join(output), join(complaints));
     if !status.success() {
         return Err(io::Error::other(format!("{name}: {status}\n{output}{complaints}")));
     }
-    Ok(Ended { output, cpu_seconds })
+    Ok(output)
 }
 
 /// Ends with its owner.
@@ -142,8 +141,8 @@ mod tests {
 
     #[test]
     fn output_of_a_program_that_ends_well_is_kept_and_of_one_that_fails_is_shown() {
-        let ended = run(Command::new("sh").args(["-c", "echo figures"]), Duration::from_secs(10)).unwrap();
-        assert_eq!(ended.output, "figures\n");
+        let output = run(Command::new("sh").args(["-c", "echo figures"]), Duration::from_secs(10)).unwrap();
+        assert_eq!(output, "figures\n");
         let script = "echo reason >&2; exit 3";
         let error = run(Command::new("sh").args(["-c", script]), Duration::from_secs(10)).unwrap_err();
         assert!(error.to_string().contains("reason"), "{error}");

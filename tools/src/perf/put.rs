@@ -7,6 +7,7 @@ use super::lab::{Ask, Lab};
 use super::node::Setup;
 use super::objects::{self, Set};
 use super::outcome::{Case, Outcome, Round, Work};
+use super::window::Server;
 use super::wrk::Order;
 use super::{fio, hash};
 
@@ -24,8 +25,6 @@ pub(super) fn run(lab: &Lab, setup: &Setup<'_>, work: Work, fio_file: &Path) -> 
         Work::PutSmall => (SMALL, fio::Job::Small),
         _ => (LARGE, fio::Job::Sequential),
     };
-    // Large ones that are under way at the end don't count: twice the time halves what that takes away.
-    let seconds = if work == Work::PutLarge { 2 * lab.seconds } else { lab.seconds };
     let (set, order) = (set(case), order(case));
     let node = setup.start()?;
     objects::make_bucket(node.plain, &node.credentials)?;
@@ -36,7 +35,9 @@ pub(super) fn run(lab: &Lab, setup: &Setup<'_>, work: Work, fio_file: &Path) -> 
             if work == Work::PutLarge { Some(hash::bytes_per_second(lab.cpus.server)?) } else { None };
         let body_len = case.size as usize;
         let heads = node.heads("PUT", &set.paths(u64::MAX), Some(body_len));
-        let ask = Ask { host: node.host(), heads: &heads, body_len, order, pid: node.pid, seconds };
+        let requests = || node.requests();
+        let server = Server { pid: node.pid, requests: &requests };
+        let ask = Ask { host: node.host(), heads: &heads, body_len, order, server, seconds: lab.seconds };
         let basalt = lab.measure(case, &ask)?;
         eprintln!(
             "round {round}/{} {case}: fio {:.0}/s {:.0} MB/s, basalt {:.0}/s {:.0} MB/s {:.1} us (cores {:.0}/{:.0} %)",

@@ -39,7 +39,7 @@ pub(super) fn run(lab: &Lab, settings: &[String]) -> io::Result<()> {
         .arg(credentials)
         .arg("--ca")
         .arg(ca);
-    let ended = program::run(&mut command, TIME_MAX)?;
-    eprint!("\nrate targets, as loadtest rate-target sees them:\n{}", ended.output);
+    let output = program::run(&mut command, TIME_MAX)?;
+    eprint!("\nrate targets, as loadtest rate-target sees them:\n{output}");
     node.stop()
 }

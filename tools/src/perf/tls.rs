@@ -19,9 +19,8 @@ pub(super) fn compare(basalt: &str, nginx: &str) -> io::Result<String> {
 fn cipher(address: &str) -> io::Result<String> {
     let mut command = std::process::Command::new("openssl");
     command.args(["s_client", "-connect", address]);
-    let ended = program::run(&mut command, TIME_MAX)?;
-    parse(&ended.output)
-        .ok_or_else(|| io::Error::other(format!("openssl names no cipher:\n{}", ended.output)))
+    let output = program::run(&mut command, TIME_MAX)?;
+    parse(&output).ok_or_else(|| io::Error::other(format!("openssl names no cipher:\n{}", output)))
 }
 
 /// `New, TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384`

@@ -41,7 +41,7 @@ end
 function done(summary, latency)
     local errors = summary.errors
     io.write(string.format(
-        "\nfigures requests=%d duration_us=%d bytes=%d p50_us=%d p99_us=%d bad_status=%d bad_socket=%d timeouts=%d\n",
-        summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99),
+        "\nfigures p50_us=%d p99_us=%d bad_status=%d bad_socket=%d timeouts=%d\n",
+        latency:percentile(50), latency:percentile(99),
         errors.status, errors.connect + errors.read + errors.write, errors.timeout))
 end
