@@ -113,7 +113,7 @@ impl Options {
         if self.server_cpu == self.client_cpu {
             return Err(io::Error::other("server and client need a CPU each: --server-cpu and --client-cpu"));
         }
-        let mut programs = vec!["taskset", "kill", "wrk"];
+        let mut programs = vec!["taskset", "setpriv", "kill", "wrk"];
         if self.wants(Scenario::GetCache) || self.wants(Scenario::GetDevice) {
             programs.extend(["nginx", "openssl"]);
         }

@@ -134,7 +134,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 /// Also whether this user may sample: the kernel says so only when asked.
 fn check_programs(options: &Options) -> io::Result<()> {
-    program::require(&["taskset", "kill", "wrk", "perf"])?;
+    program::require(&["taskset", "setpriv", "kill", "wrk", "perf"])?;
     if !options.case().work.is_get() {
         program::require(&["fio"])?;
     }

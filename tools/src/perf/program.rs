@@ -1,6 +1,8 @@
 //! Programs of others: whether they are there, pinned to a CPU, run to their end within a limit.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,11 +10,12 @@ use std::time::{Duration, Instant};
 use crate::{step, workspace};
 
 /// Programs, and the Debian packages that bring them.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("wrk", "wrk"),
     ("nginx", "nginx-light"),
     ("fio", "fio"),
     ("taskset", "util-linux"),
+    ("setpriv", "util-linux"),
     ("kill", "procps"),
     ("perf", "linux-perf"),
     ("openssl", "openssl"),
@@ -33,23 +36,24 @@ pub(super) fn require(names: &[&str]) -> io::Result<()> {
             .find(|(program, _)| *program == name)
             .map_or(name.to_owned(), |(_, it)| (*it).to_owned())
     };
-    let packages: Vec<String> = missing.iter().map(|name| package(name)).collect();
+    let mut packages: Vec<String> = missing.iter().map(|name| package(name)).collect();
+    packages.dedup();
     let what = format!("not installed: {}; try: apt-get install {}", missing.join(", "), packages.join(" "));
     Err(io::Error::new(io::ErrorKind::NotFound, what))
 }
 
 /// Where a program is. Those of administrators are not on every user's `PATH`.
-fn find(name: &str) -> Option<std::path::PathBuf> {
-    let sbin = std::path::Path::new("/usr/sbin").join(name);
+fn find(name: &str) -> Option<PathBuf> {
+    let sbin = Path::new("/usr/sbin").join(name);
     workspace::find_program(name).or_else(|| sbin.is_file().then_some(sbin))
 }
 
-/// A command on one CPU. The process that `taskset` makes is the program itself.
-pub(super) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// A command on one CPU that ends when we do, even if we are killed. `setpriv` and `taskset` become the program itself.
+pub(super) fn pinned(cpu: usize, program: impl AsRef<OsStr>) -> Command {
     let program = program.as_ref();
     let found = program.to_str().and_then(find).map_or(program.to_owned(), Into::into);
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &cpu.to_string()]).arg(found);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "--cpu-list", &cpu.to_string()]).arg(found);
     command
 }
 
