@@ -4,7 +4,6 @@
 //! fresh data directory) and the material together, runs one script per client and makes a table of what they say.
 
 mod python;
-mod server;
 mod table;
 mod tree;
 
@@ -14,10 +13,10 @@ use std::process::Command;
 
 use clap::Args;
 
+use crate::server::Server;
 use crate::step::{self, Failure};
 use crate::workspace;
 use python::Environment;
-use server::Server;
 use table::Outcome;
 
 /// Scripts by client, in the order in which they run.
@@ -97,7 +96,7 @@ fn start_server(options: &Options, work: &Path) -> Result<Server, Failure> {
     let mut build = workspace::cargo();
     build.args(["build", "--package", "node", "--bin", "basalt-node", "--profile", &options.profile]);
     step::run("build", &mut build)?;
-    Server::start(&workspace::binary(&options.profile, "basalt-node"), work)
+    Server::start(Command::new(workspace::binary(&options.profile, "basalt-node")), work)
 }
 
 fn run_client(

@@ -6,6 +6,7 @@
 //! - [`step`]: runs a command, says how long it took
 //! - [`basalt`]: the administrator's command line
 //! - [`clients`]: real S3 clients against a node
+//! - [`perf`]: Basalt beside nginx and fio
 //! - [`sim`]: simulated lives of the engine
 //! - [`workspace`]: where things are
 
@@ -15,6 +16,8 @@ pub mod bench;
 pub mod clients;
 pub mod format;
 pub mod fuzz;
+pub mod perf;
+mod server;
 pub mod sim;
 pub mod step;
 pub mod workspace;

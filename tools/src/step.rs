@@ -61,7 +61,8 @@ fn explain(command: &Command, error: &io::Error) -> String {
     format!("{} can't be started: {error}", command.get_program().to_string_lossy())
 }
 
-fn line(command: &Command) -> String {
+/// A command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use tools::step::{self, Failure};
-use tools::{arrows, bench, clients, format, fuzz, sim, workspace};
+use tools::{arrows, bench, clients, format, fuzz, perf, sim, workspace};
 
 /// Checks, tests and exercises the repository.
 #[derive(Parser)]
@@ -40,6 +40,10 @@ enum Xtask {
     Clients(clients::Options),
     /// Benches, in release
     Bench(bench::Options),
+    /// Where the node's time goes under load: a flame graph and a table
+    Profile(perf::profile::Options),
+    /// Basalt beside nginx and fio on this machine: medians of rounds, and which targets are reached
+    Perf(perf::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
         Xtask::Sim(options) => sim::run(&options),
         Xtask::Clients(options) => clients::run(&options),
         Xtask::Bench(options) => bench::run(&options),
+        Xtask::Profile(options) => perf::profile::run(&options),
+        Xtask::Perf(options) => perf::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,10 +14,12 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A server that clients can use.
-pub(super) struct Server {
+pub(crate) struct Server {
     pub endpoint: String,
     pub credentials: PathBuf,
     pub ca: PathBuf,
+    /// Of `/healthz` and `/metrics`, when we started it.
+    pub admin: Option<SocketAddr>,
     /// Ours to stop, unless the server ran before.
     child: Option<Child>,
     log: PathBuf,
@@ -30,21 +32,23 @@ impl Server {
             endpoint: endpoint.to_owned(),
             credentials: absolute(credentials),
             ca: absolute(ca),
+            admin: None,
             child: None,
             log: PathBuf::new(),
         }
     }
 
-    /// Starts a node and waits until it is healthy.
-    pub fn start(binary: &Path, work: &Path) -> Result<Self, Failure> {
-        Self::try_start(binary, work).map_err(|error| Failure::new("start the node", error))
+    /// Starts a node by a command that still lacks its data directory, `work/data`, and its addresses, and waits until
+    /// it is healthy.
+    pub fn start(command: Command, work: &Path) -> Result<Self, Failure> {
+        Self::try_start(command, work).map_err(|error| Failure::new("start the node", error))
     }
 
-    fn try_start(binary: &Path, work: &Path) -> io::Result<Self> {
+    fn try_start(mut command: Command, work: &Path) -> io::Result<Self> {
         let (data, log) = (work.join("data"), work.join("node.log"));
-        let (listen, admin) = free_ports()?;
+        let [listen, admin] = free_ports()?;
         let output = File::create(&log)?;
-        let child = Command::new(binary)
+        let child = command
             .arg("--data-dir")
             .arg(&data)
             .args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()])
@@ -53,8 +57,8 @@ impl Server {
             .stderr(output)
             .spawn()?;
         let (credentials, ca) = (data.join("credentials"), data.join("ca.pem"));
-        let mut server =
-            Self { endpoint: format!("https://{listen}"), credentials, ca, child: Some(child), log };
+        let endpoint = format!("https://{listen}");
+        let mut server = Self { endpoint, credentials, ca, admin: Some(admin), child: Some(child), log };
         server.wait_until_healthy(admin)?;
         Ok(server)
     }
@@ -70,6 +74,11 @@ impl Server {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// The process, when it is ours.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// SIGTERM, and an orderly end.
@@ -115,10 +124,16 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Two ports that are free now. Both are held at once, so that they differ.
-fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
-    let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((first.local_addr()?, second.local_addr()?))
+/// Loopback addresses with ports that are free now. All are held at once, so that they differ.
+pub(crate) fn free_ports<const N: usize>() -> io::Result<[SocketAddr; N]> {
+    let mut listeners = Vec::with_capacity(N);
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address)?;
+        *address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(addresses)
 }
 
 fn is_healthy(admin: SocketAddr) -> bool {
@@ -165,8 +180,10 @@ mod tests {
         fs::write(&script, "#!/bin/sh\necho out of devices >&2\nexit 7\n").unwrap();
         let made = Command::new("chmod").arg("+x").arg(&script).status().unwrap();
         assert!(made.success());
-        let error =
-            Server::start(&script, &work).err().map(|failure| failure.to_string()).unwrap_or_default();
+        let error = Server::start(Command::new(&script), &work)
+            .err()
+            .map(|failure| failure.to_string())
+            .unwrap_or_default();
         assert!(error.contains("out of devices") && error.contains('7'), "{error}");
         fs::remove_dir_all(&work).unwrap();
     }
