@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
+use std::rc::Rc;
 
 use aws_lc_rs::{digest, hmac};
 use criterion::measurement::WallTime;
@@ -34,17 +35,17 @@ fn blocks(body: &[u8]) -> &[Block] {
 }
 
 /// Bodies that arrive in pieces, in turn, as in a node.
-fn streams(lanes: &std::rc::Rc<Lanes>, bodies: &[Vec<u8>]) {
+fn streams(lanes: &Rc<Lanes>, bodies: &[Vec<u8>]) {
     let mut open: Vec<_> = bodies.iter().map(|_| lanes.open()).collect();
     for piece in 0..bodies[0].len().div_ceil(PIECE_LEN) {
-        for (hasher, body) in open.iter_mut().zip(bodies) {
+        for (stream, body) in open.iter_mut().zip(bodies) {
             let rest = &body[piece * PIECE_LEN..];
-            hasher.update(&rest[..rest.len().min(PIECE_LEN)]);
+            stream.update(&rest[..rest.len().min(PIECE_LEN)]);
         }
     }
-    let ended: Vec<_> = open.into_iter().map(|hasher| hasher.end()).collect();
-    for hasher in ended {
-        black_box(hasher.digest());
+    let ended: Vec<_> = open.into_iter().map(|stream| stream.end()).collect();
+    for stream in ended {
+        black_box(stream.digest());
     }
 }
 

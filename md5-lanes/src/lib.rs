@@ -5,11 +5,11 @@
 //! them, and the same instructions advance all. The bodies of concurrent uploads are such streams.
 //!
 //! ```text
-//!  body ─update─> Hasher ┐ blocks that wait
-//!  body ─update─> Hasher ┼──────────────> Lanes ── batch (longest first, free lanes refilled) ── Kernel
-//!  body ─finish─> Hasher ┘
+//!  body ─update─> Stream (backlog) ┐
+//!  body ─update─> Stream (backlog) ┼─> Lanes ─> batch: longest first, free lanes refilled ─> Kernel
+//!  body ─finish─> Stream (backlog) ┘
 //! ```
-//! - [`Lanes`] is what the streams of one core share; [`Hasher`] is one stream. No I/O, no clock, no thread, no runtime.
+//! - [`Lanes`] is what the streams of one core share; [`Stream`] is one stream. No I/O, no clock, no thread, no runtime.
 //! - [`hash`] is the batch alone: some streams' blocks, all at hand.
 //! - [`Kernel`] is the instruction set; without vectors streams are hashed one after the other.
 //! - The digests are those of RFC 1321 on every kernel, however the bytes are cut and whoever shares the lanes.
@@ -22,6 +22,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "loads and stores of vector registers")]
 mod avx512;
+mod backlog;
 mod batch;
 #[expect(unsafe_code, reason = "calls of functions for a CPU that has been detected")]
 mod kernel;
@@ -34,7 +35,8 @@ mod tests;
 
 pub use batch::{Job, Need, hash};
 pub use kernel::Kernel;
-pub use lanes::{Ended, Hasher, Lanes};
+pub use lanes::Lanes;
+pub use stream::{Ended, Stream};
 
 /// Bytes of a block.
 pub const BLOCK_LEN: usize = 64;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use md5::{Digest as _, Md5};
 use proptest::prelude::*;
 
-use crate::stream::WAITING_LEN_MAX;
-use crate::{Digest, Ended, Hasher, Kernel, Lanes};
+use crate::backlog::WAITING_LEN_MAX;
+use crate::{Digest, Ended, Kernel, Lanes, Stream};
 
 /// RFC 1321, appendix A.5.
 const PUBLISHED: [(&str, &str); 7] = [
@@ -68,12 +68,12 @@ fn the_published_digests_come_out() {
     for lanes in lanes() {
         let mut open = Vec::new();
         for (text, digest) in PUBLISHED {
-            let mut hasher = lanes.open();
-            hasher.update(text.as_bytes());
-            open.push((hasher, digest));
+            let mut stream = lanes.open();
+            stream.update(text.as_bytes());
+            open.push((stream, digest));
         }
-        for (hasher, digest) in open {
-            assert_eq!(hex(hasher.end().digest()), digest, "{}", lanes.kernel().name());
+        for (stream, digest) in open {
+            assert_eq!(hex(stream.end().digest()), digest, "{}", lanes.kernel().name());
         }
     }
 }
@@ -91,20 +91,20 @@ fn every_length_comes_out_alone_and_next_to_others() {
             alone.update(&bytes[..*len]);
             assert_eq!(alone.end().digest(), expected(&bytes[..*len]), "{len} on {}", lanes.kernel().name());
         }
-        let mut open: Vec<(Hasher, usize)> = lens.iter().map(|len| (lanes.open(), *len)).collect();
-        for (hasher, len) in &mut open {
-            hasher.update(&bytes[..*len]);
+        let mut open: Vec<(Stream, usize)> = lens.iter().map(|len| (lanes.open(), *len)).collect();
+        for (stream, len) in &mut open {
+            stream.update(&bytes[..*len]);
         }
-        let ended: Vec<(Ended, usize)> = open.into_iter().map(|(hasher, len)| (hasher.end(), len)).collect();
-        for (hasher, len) in ended {
-            assert_eq!(hasher.digest(), expected(&bytes[..len]), "{len} on {}", lanes.kernel().name());
+        let ended: Vec<(Ended, usize)> = open.into_iter().map(|(stream, len)| (stream.end(), len)).collect();
+        for (stream, len) in ended {
+            assert_eq!(stream.digest(), expected(&bytes[..len]), "{len} on {}", lanes.kernel().name());
         }
     }
 }
 
 /// Feeds streams piece by piece in a random order; ends them, or gives them up, when their bytes are through.
 fn interleave(lanes: &Rc<Lanes>, bodies: &[Vec<u8>], numbers: &mut Numbers) {
-    let mut open: Vec<(Hasher, usize, usize)> = Vec::new();
+    let mut open: Vec<(Stream, usize, usize)> = Vec::new();
     let mut unopened = 0..bodies.len();
     loop {
         if (open.is_empty() || numbers.below(4) == 0)
@@ -116,18 +116,18 @@ fn interleave(lanes: &Rc<Lanes>, bodies: &[Vec<u8>], numbers: &mut Numbers) {
             return;
         }
         let at = numbers.below(open.len());
-        let (hasher, body, fed) = &mut open[at];
+        let (stream, body, fed) = &mut open[at];
         let left = &bodies[*body][*fed..];
         let len_max = [1, 64, 100, 4096, 16384, 100_000][numbers.below(6)];
         let len = left.len().min(numbers.below(len_max) + 1);
-        hasher.update(&left[..len]);
+        stream.update(&left[..len]);
         *fed += len;
-        assert!(hasher.waiting_len() < WAITING_LEN_MAX, "a full stream is hashed");
+        assert!(stream.waiting_len() < WAITING_LEN_MAX, "a full stream is hashed");
         if *fed == bodies[*body].len() {
-            let (hasher, body, _) = open.swap_remove(at);
+            let (stream, body, _) = open.swap_remove(at);
             if numbers.below(8) > 0 {
                 assert_eq!(
-                    hasher.end().digest(),
+                    stream.end().digest(),
                     expected(&bodies[body]),
                     "body {body} of {} bytes",
                     bodies[body].len()
@@ -164,9 +164,9 @@ fn streams_that_end_in_the_same_turn_are_hashed_by_the_first() {
         let mut ends: Vec<_> = bodies
             .iter()
             .map(|body| {
-                let mut hasher = lanes.open();
-                hasher.update(body);
-                Box::pin(hasher.finish())
+                let mut stream = lanes.open();
+                stream.update(body);
+                Box::pin(stream.finish())
             })
             .collect();
         for end in &mut ends {
@@ -200,22 +200,22 @@ fn a_stream_given_up_while_it_waits_is_not_missed() {
 #[test]
 fn a_stream_alone_does_not_wait() {
     for lanes in lanes() {
-        let mut hasher = lanes.open();
-        hasher.update(&[1; 10_000]);
-        assert_eq!(hasher.waiting_len(), 10_000 % 64);
+        let mut stream = lanes.open();
+        stream.update(&[1; 10_000]);
+        assert_eq!(stream.waiting_len(), 10_000 % 64);
     }
 }
 
 #[test]
 fn a_batch_runs_when_there_is_a_stream_for_every_lane() {
     for lanes in lanes().filter(|lanes| lanes.kernel().lane_count() > 1) {
-        let mut open: Vec<Hasher> = (0..lanes.kernel().lane_count()).map(|_| lanes.open()).collect();
+        let mut open: Vec<Stream> = (0..lanes.kernel().lane_count()).map(|_| lanes.open()).collect();
         let (last, others) = open.split_last_mut().expect("some");
-        for hasher in others.iter_mut() {
-            hasher.update(&[2; 20_000]);
-            assert_eq!(hasher.waiting_len(), 20_000);
+        for stream in others.iter_mut() {
+            stream.update(&[2; 20_000]);
+            assert_eq!(stream.waiting_len(), 20_000);
         }
         last.update(&[2; 20_000]);
-        assert!(open.iter().all(|hasher| hasher.waiting_len() == 20_000 % 64));
+        assert!(open.iter().all(|stream| stream.waiting_len() == 20_000 % 64));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use engine::Catalog;
 use engine::ids::{ShardId, UnixMillis};
 use engine::metrics::Counters;
+use md5_lanes::{Kernel, Lanes};
 use proto_s3::sigv4::Authenticator;
 
 use crate::budget::{Budget, Permit};
@@ -94,6 +95,7 @@ pub struct S3Service {
     /// For bodies that are small, so that they don't wait behind large ones.
     small_budget: Rc<Budget>,
     authenticator: RefCell<Authenticator>,
+    md5_lanes: Rc<Lanes>,
 }
 
 impl S3Service {
@@ -120,6 +122,7 @@ impl S3Service {
             budget: Budget::new(bytes_in_flight_max - bytes_in_flight_max / SMALL_SHARE),
             small_budget: Budget::new(bytes_in_flight_max / SMALL_SHARE),
             authenticator: RefCell::default(),
+            md5_lanes: Lanes::new(Kernel::detect()),
         }))
     }
 
@@ -152,6 +155,11 @@ impl S3Service {
     /// Verifies signatures, with keys and buffers that serve all requests of this core.
     pub fn authenticator(&self) -> &RefCell<Authenticator> {
         &self.authenticator
+    }
+
+    /// Where this core hashes the bodies of all its uploads together.
+    pub fn md5_lanes(&self) -> &Rc<Lanes> {
+        &self.md5_lanes
     }
 
     /// The wall clock.
