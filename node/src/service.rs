@@ -10,6 +10,7 @@ use std::time::Duration;
 use engine::Catalog;
 use engine::ids::{ShardId, UnixMillis};
 use engine::metrics::Counters;
+use md5_lanes::{Kernel, Lanes};
 use proto_s3::sigv4::Authenticator;
 
 use crate::budget::{Budget, Permit};
@@ -116,6 +117,7 @@ pub struct S3Service {
     request_ids: RequestIds,
     /// The `Date` of responses, and the second it is right in.
     date: RefCell<(i64, Rc<str>)>,
+    md5_lanes: Rc<Lanes>,
 }
 
 impl S3Service {
@@ -147,6 +149,7 @@ impl S3Service {
             authenticator: RefCell::default(),
             request_ids,
             date: RefCell::new((i64::MIN, "".into())),
+            md5_lanes: Lanes::new(Kernel::detect()),
         }))
     }
 
@@ -179,6 +182,11 @@ impl S3Service {
     /// Verifies signatures, with keys and buffers that serve all requests of this core.
     pub fn authenticator(&self) -> &RefCell<Authenticator> {
         &self.authenticator
+    }
+
+    /// Where this core hashes the bodies of all its uploads together.
+    pub fn md5_lanes(&self) -> &Rc<Lanes> {
+        &self.md5_lanes
     }
 
     /// The wall clock.

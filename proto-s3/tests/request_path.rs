@@ -1,5 +1,6 @@
 //! A connection's bytes through the public interface: head, signature, body, checksums, response.
 
+use md5_lanes::{Kernel, Lanes};
 use proto_s3::http::{self, Parsed, ResponseContext, encode_response, parse_head};
 use proto_s3::sigv4::{Authenticator, Credentials, Policy, Secret};
 use proto_s3::{BodyDecoder, BodyHasher, ChecksumRequest, Code, ETag, Error, Limits};
@@ -31,7 +32,7 @@ fn receive<'a>(
     let authentication = authenticator.authenticate(&head, &OneKey, &Policy::at(now))?;
     let mut decoder = BodyDecoder::new(&head, authentication.payload(), &limits)?;
     let checksums = ChecksumRequest::from_head(&head)?;
-    let mut hasher = BodyHasher::new(checksums.algorithm());
+    let mut hasher = BodyHasher::new(&Lanes::new(Kernel::detect()), checksums.algorithm());
     let mut rest = &wire[len..];
     let mut payload = Vec::new();
     while !decoder.is_done() && !rest.is_empty() {
@@ -41,7 +42,7 @@ fn receive<'a>(
         rest = &rest[decoded.consumed..];
     }
     let trailers = decoder.finish()?;
-    let digests = hasher.finish();
+    let digests = hasher.finish_now();
     checksums.verify(&digests, &trailers)?;
     let checksum = digests.checksum.map(|checksum| checksum.to_base64());
     Ok((Stored { payload, etag: ETag::single(digests.md5), checksum }, rest))

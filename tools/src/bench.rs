@@ -40,6 +40,8 @@ enum Name {
     Seal,
     /// Heads, signatures and XML
     Protocol,
+    /// MD5 in lanes
+    Md5,
 }
 
 /// Versions of the store when none are given: what a start within two seconds is promised for.
@@ -56,6 +58,7 @@ impl Name {
             Name::Directory => "directory",
             Name::Seal => "seal",
             Name::Protocol => "protocol",
+            Name::Md5 => "md5",
         }
     }
 

@@ -51,6 +51,6 @@ pub(super) fn head(content_len: usize) -> RequestHead {
         raw_path: "/examplebucket/chunkObject.txt".into(),
         raw_query: String::new(),
         minor_version: 1,
-        headers: headers.iter().map(|(name, value)| ((*name).into(), value.as_bytes().to_vec())).collect(),
+        headers: headers.iter().copied().collect(),
     }
 }

@@ -26,7 +26,8 @@ use crate::stream::{Patience, Stream};
 /// An unread body up to this length is read and dropped so that the connection can go on; a longer one ends it.
 const DRAIN_LEN_MAX: u64 = 256 * 1024;
 
-/// Bytes that an upload or a download holds in memory: buffers of the stream, of a frame run, and of writes or reads in flight.
+/// Bytes that an upload or a download holds in memory: buffers of the stream, of a frame run, of writes or reads in flight, and what waits to be
+/// hashed.
 pub(super) const TRANSFER_LEN: u64 = 1024 * 1024;
 
 /// The slowest that a body may move in the long run: no working network is slower.
@@ -140,14 +141,14 @@ impl Body<'_> {
         let len = self.payload_len();
         let mut writer = Writer::open(service, sealing, len, layout).await?;
         let _permit = admit(service, len.min(TRANSFER_LEN)).await?;
-        let mut hasher = BodyHasher::new(Some(algorithm));
+        let mut hasher = BodyHasher::new(service.md5_lanes(), Some(algorithm));
         let trailers = self
             .read(async |payload| {
                 hasher.update(payload);
                 Ok(writer.write(payload).await?)
             })
             .await?;
-        let digests = hasher.finish();
+        let digests = hasher.finish().await;
         stated.verify(&digests, &trailers)?;
         Ok(Taken { content: writer.finish().await?, digests })
     }
@@ -162,7 +163,7 @@ impl Body<'_> {
         let _permit = admit(service, len).await?;
         // It grows with what arrives: an announced length is not memory yet.
         let mut document = Vec::new();
-        let mut hasher = BodyHasher::new(stated.algorithm());
+        let mut hasher = BodyHasher::new(service.md5_lanes(), stated.algorithm());
         let trailers = self
             .read(async |payload| {
                 hasher.update(payload);
@@ -170,7 +171,7 @@ impl Body<'_> {
                 Ok(())
             })
             .await?;
-        stated.verify(&hasher.finish(), &trailers)?;
+        stated.verify(&hasher.finish().await, &trailers)?;
         Ok(document)
     }
 

@@ -10,9 +10,11 @@
 mod combine;
 mod request;
 
+use std::rc::Rc;
+
 use aws_lc_rs::digest;
 use crc_fast::CrcAlgorithm;
-use md5::{Digest, Md5};
+use md5_lanes::{Lanes, Stream};
 
 use self::combine::Combiner;
 use crate::encoding;
@@ -272,14 +274,14 @@ pub struct BodyDigests {
 
 /// MD5 always, and at most one checksum, in one pass over a body.
 pub struct BodyHasher {
-    md5: Md5,
+    md5: Stream,
     checksum: Option<Hasher>,
 }
 
 impl BodyHasher {
-    /// Nothing hashed yet.
-    pub fn new(algorithm: Option<Algorithm>) -> Self {
-        BodyHasher { md5: Md5::new(), checksum: algorithm.map(Hasher::new) }
+    /// Nothing hashed yet. The MD5 shares these lanes with the other bodies of the core.
+    pub fn new(lanes: &Rc<Lanes>, algorithm: Option<Algorithm>) -> Self {
+        BodyHasher { md5: lanes.open(), checksum: algorithm.map(Hasher::new) }
     }
 
     /// Hashes the next bytes of the payload.
@@ -290,9 +292,14 @@ impl BodyHasher {
         }
     }
 
-    /// The digests of the whole payload.
-    pub fn finish(self) -> BodyDigests {
-        BodyDigests { md5: self.md5.finalize().into(), checksum: self.checksum.map(Hasher::finish) }
+    /// The digests of the whole payload. Waits for one turn of the executor, so that bodies which end in the same turn are hashed together.
+    pub async fn finish(self) -> BodyDigests {
+        BodyDigests { md5: self.md5.finish().await, checksum: self.checksum.map(Hasher::finish) }
+    }
+
+    /// The same without waiting for others.
+    pub fn finish_now(self) -> BodyDigests {
+        BodyDigests { md5: self.md5.end().digest(), checksum: self.checksum.map(Hasher::finish) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use md5_lanes::Kernel;
+
 use super::*;
 use crate::body::Trailers;
 use crate::error::{Code, Error};
@@ -106,13 +108,14 @@ fn only_crcs_combine() {
 
 #[test]
 fn a_body_is_hashed_in_one_pass() {
-    let mut hasher = BodyHasher::new(Some(Algorithm::Crc32));
+    let lanes = Lanes::new(Kernel::detect());
+    let mut hasher = BodyHasher::new(&lanes, Some(Algorithm::Crc32));
     hasher.update(b"1234");
     hasher.update(b"56789");
-    let digests = hasher.finish();
+    let digests = hasher.finish_now();
     assert_eq!(encoding::to_base64(&digests.md5), "JfnnlDI7RTiF9RgfG2JNCw==");
     assert_eq!(digests.checksum.unwrap().to_base64(), CHECK_CRC32);
-    assert_eq!(BodyHasher::new(None).finish().checksum, None);
+    assert_eq!(BodyHasher::new(&lanes, None).finish_now().checksum, None);
 }
 
 fn head(headers: &[(&str, &str)]) -> RequestHead {
@@ -132,10 +135,10 @@ fn request(headers: &[(&str, &str)]) -> Result<ChecksumRequest, Error> {
 /// The verdict on a body of `CHECK`.
 fn verdict(headers: &[(&str, &str)], trailers: &[(&str, &str)]) -> Result<(), Code> {
     let request = request(headers).unwrap();
-    let mut hasher = BodyHasher::new(request.algorithm());
+    let mut hasher = BodyHasher::new(&Lanes::new(Kernel::detect()), request.algorithm());
     hasher.update(CHECK);
     let fields: Vec<_> = trailers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-    request.verify(&hasher.finish(), &Trailers::from(fields)).map_err(|error| error.code)
+    request.verify(&hasher.finish_now(), &Trailers::from(fields)).map_err(|error| error.code)
 }
 
 #[test]

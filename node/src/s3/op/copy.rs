@@ -150,7 +150,7 @@ async fn copy_bytes(
     digests: Option<Option<Algorithm>>,
 ) -> Outcome<Copied> {
     let is_whole = range == (0..source.meta().size);
-    let mut hasher = digests.map(BodyHasher::new);
+    let mut hasher = digests.map(|algorithm| BodyHasher::new(x.service.md5_lanes(), algorithm));
     let mut writer = if is_whole && is_shareable(source, sealing) {
         None
     } else {
@@ -173,7 +173,11 @@ async fn copy_bytes(
         Some(writer) => writer.finish().await?,
         None => shared_content(&source.version.pieces, &source.version.pins),
     };
-    Ok(Copied { content, digests: hasher.map(BodyHasher::finish) })
+    let digests = match hasher {
+        Some(hasher) => Some(hasher.finish().await),
+        None => None,
+    };
+    Ok(Copied { content, digests })
 }
 
 /// Whether a record sealed like this may name the object's extents: they are in frames, and under keys of the same namespace.
