@@ -3,17 +3,18 @@
 //! Everything that touches a device goes through here: copies are written together and read one after the other until one verifies, a
 //! failed write or flush fences the device, and flushes are shared by all who wait for one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, Shared, join_all};
+use futures_util::future::{LocalBoxFuture, join_all};
 use zerocopy::IntoBytes;
 
 use crate::crypto::Random;
 use crate::device::{AlignedBuffer, Device, IoFailure};
 use crate::error::{Error, Result};
+use crate::flush::{FlushQueue, Lane, Step, Waiting};
 use crate::format::checkpoint::Pointer;
 use crate::format::segment::{Place, SegmentHeader};
 use crate::format::superblock::CHECKPOINT_OFFSET;
@@ -47,21 +48,8 @@ struct Attached<D> {
     /// A flush under way holds the device alone: one that held all of this would keep it, and itself, for ever.
     device: Rc<D>,
     segment_offset: u64,
-    flushes: FlushQueue,
+    flushes: Rc<FlushQueue>,
 }
-
-/// Flushes of one device: whoever asks while one is under way shares the next.
-#[derive(Default)]
-struct FlushQueue {
-    /// The one under way, and its number. It belongs to nobody, so that nobody who goes away takes its outcome along.
-    current: RefCell<Option<(u64, SharedFlush)>>,
-    /// Flushes begun.
-    begun: Cell<u64>,
-    /// The last flush that ended well.
-    ended: Cell<u64>,
-}
-
-type SharedFlush = Shared<LocalBoxFuture<'static, std::result::Result<(), IoFailure>>>;
 
 impl<D: Device> Core<D> {
     /// Core `number` of the process, with its own handles on the devices, in the order that [`Store::open`] was given.
@@ -75,7 +63,7 @@ impl<D: Device> Core<D> {
                 Some(Attached {
                     device: Rc::new(handles.get_mut(layout.source)?.take()?),
                     segment_offset: layout.segment_offset,
-                    flushes: FlushQueue::default(),
+                    flushes: Rc::default(),
                 })
             })
             .collect();
@@ -174,40 +162,44 @@ impl<D: Device> Core<D> {
         if bugs::is_planted(Bug::SkippedFlush) {
             return Ok(());
         }
-        // A flush that is under way may have begun before our write ended: ours is the next one.
-        let mut mine = attached.flushes.begun.get() + 1;
-        if bugs::is_planted(Bug::FlushJoinedLate) && attached.flushes.current.borrow().is_some() {
+        let lane = Lane { store: self.store.clone(), device, core: self.number };
+        let turn = lane.turn();
+        let mut mine = turn.next();
+        if bugs::is_planted(Bug::FlushJoinedLate) && turn.is_taken() {
             mine -= 1;
         }
+        let _waiting = Waiting::new(attached.device.clone(), attached.flushes.clone(), lane.clone());
         loop {
-            // The kernel tells of a lost write once, to whichever core asks first: no flush counts on a device that any core has fenced.
+            // A flush counts for nothing on a device that any core has fenced.
             if self.store.is_fenced(device) {
                 return Err(Error::Fenced { device });
             }
-            if attached.flushes.ended.get() >= mine {
-                return Ok(());
+            match turn.step(self.number, mine) {
+                Step::Done => return Ok(()),
+                Step::Wait => turn.changed(self.number).await,
+                Step::Unknown => return Err(self.fence(device)),
+                Step::Flush(number) => {
+                    let mut result = attached.flushes.flush(number, || self.begin_flush(attached)).await;
+                    if bugs::is_planted(Bug::FlushFailureIgnored) {
+                        result = Ok(());
+                    }
+                    let failed = result.is_err().then(|| self.fence(device));
+                    attached.flushes.settle(&lane, number, result);
+                    if let Some(error) = failed {
+                        return Err(error);
+                    }
+                }
             }
-            let (number, flush) = self.current_flush(attached);
-            let mut result = flush.await;
-            if bugs::is_planted(Bug::FlushFailureIgnored) {
-                result = Ok(());
-            }
-            attached.flushes.end(number, result);
-            result.map_err(|_| self.fence(device))?;
         }
     }
 
-    /// The flush under way, or a new one.
-    fn current_flush(&self, attached: &Attached<D>) -> (u64, SharedFlush) {
-        let queue = &attached.flushes;
-        let mut current = queue.current.borrow_mut();
-        let (number, flush) = current.get_or_insert_with(|| {
-            queue.begun.set(queue.begun.get() + 1);
-            self.counters.device_flushes.add(1);
-            let device = attached.device.clone();
-            (queue.begun.get(), async move { device.flush().await }.boxed_local().shared())
-        });
-        (*number, flush.clone())
+    fn begin_flush(
+        &self,
+        attached: &Attached<D>,
+    ) -> LocalBoxFuture<'static, std::result::Result<(), IoFailure>> {
+        self.counters.device_flushes.add(1);
+        let device = attached.device.clone();
+        async move { device.flush().await }.boxed_local()
     }
 
     /// Writes a segment's header to all its copies and makes it durable.
@@ -319,19 +311,6 @@ impl<D: Device> Core<D> {
 
     fn position(&self, attached: &Attached<D>, place: Place, offset: u64) -> u64 {
         attached.segment_offset + u64::from(place.slot) * self.store.segment_size + offset
-    }
-}
-
-impl FlushQueue {
-    /// Several may wait for the same flush; the first to see its end makes way for the next.
-    fn end(&self, number: u64, result: std::result::Result<(), IoFailure>) {
-        let mut current = self.current.borrow_mut();
-        if current.as_ref().is_some_and(|(of, _)| *of == number) {
-            *current = None;
-        }
-        if result.is_ok() {
-            self.ended.set(self.ended.get().max(number));
-        }
     }
 }
 

@@ -34,6 +34,7 @@ pub mod device;
 mod draft;
 mod error;
 mod event;
+mod flush;
 pub mod format;
 pub mod fsck;
 pub mod ids;

@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 use crate::crypto::{Keyring, MasterKey, Random};
 use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
+use crate::flush::FlushTurn;
 use crate::format::checkpoint::Pointer;
 use crate::format::segment::{Place, SegmentHeader, SegmentKind};
 use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Tier, Verdict};
@@ -237,6 +238,8 @@ pub struct Store {
     commit_headers: Vec<SegmentHeader>,
     /// Devices that failed a write or flush.
     fenced: Vec<AtomicBool>,
+    /// Whose turn it is to flush each device.
+    flush_turns: Vec<FlushTurn>,
 }
 
 impl Store {
@@ -308,6 +311,7 @@ impl Store {
             shard_count: first.shard_count,
             copies: usize::from(first.copies),
             fenced: layouts.iter().map(|_| AtomicBool::new(false)).collect(),
+            flush_turns: layouts.iter().map(|_| FlushTurn::default()).collect(),
             devices: layouts,
             keyring,
             table,
@@ -328,6 +332,11 @@ impl Store {
     /// Whether that device failed a write or flush, on any core.
     pub fn is_fenced(&self, device: DeviceIndex) -> bool {
         self.fenced[usize::from(device.0)].load(Ordering::SeqCst)
+    }
+
+    /// Whose turn it is to flush that device.
+    pub(crate) fn flush_turn(&self, device: DeviceIndex) -> &FlushTurn {
+        &self.flush_turns[usize::from(device.0)]
     }
 
     /// Fences a device for all cores; whether this was the first to do so.

@@ -4,6 +4,8 @@
 //! a flush was submitted is durable once the flush completes; nothing else is durable; an interrupted write may leave any mixture
 //! of old and new blocks; reads may return rot (which seals and checksums find). The simulator stands behind this same trait.
 
+#[cfg(feature = "uring")]
+mod attendant;
 mod buffer;
 mod pool;
 #[cfg(feature = "uring")]
@@ -11,6 +13,8 @@ mod uring;
 
 use std::future::Future;
 use std::rc::Rc;
+
+use futures_util::future::LocalBoxFuture;
 
 pub use buffer::AlignedBuffer;
 #[cfg(feature = "uring")]
@@ -42,4 +46,7 @@ pub trait Device: 'static {
 
     /// Makes every write that completed before this call durable.
     fn flush(&self) -> impl Future<Output = Result<(), IoFailure>>;
+
+    /// Sees to something of this core that nobody waits for any more. Without a runtime, or when it ends, the task is dropped.
+    fn detach(&self, task: LocalBoxFuture<'static, ()>);
 }

@@ -18,8 +18,11 @@ use compio::BufResult;
 use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::driver::SharedFd;
 use compio::driver::op::{ReadAt, Sync, WriteAt};
+use compio::runtime::Runtime;
+use futures_util::future::LocalBoxFuture;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
+use super::attendant::Attendant;
 use super::{AlignedBuffer, Device, IoFailure};
 use crate::limits::BLOCK_SIZE;
 
@@ -131,7 +134,10 @@ impl DeviceFile {
 
     /// A descriptor for the calling thread's runtime.
     pub fn attach(&self) -> io::Result<UringDevice> {
-        Ok(UringDevice { file: SharedFd::new(self.file.try_clone()?), capacity: self.capacity })
+        let attendant = Attendant::new();
+        // Without a runtime there is nothing to attend to.
+        let _ = Runtime::try_with_current(|runtime| runtime.spawn(Attendant::attend(&attendant)).detach());
+        Ok(UringDevice { file: SharedFd::new(self.file.try_clone()?), capacity: self.capacity, attendant })
     }
 }
 
@@ -155,6 +161,7 @@ fn lock(file: &File, wait: Duration) -> io::Result<()> {
 pub struct UringDevice {
     file: SharedFd<File>,
     capacity: u64,
+    attendant: Rc<Attendant>,
 }
 
 impl Device for UringDevice {
@@ -196,6 +203,10 @@ impl Device for UringDevice {
         let BufResult(result, _) = compio::runtime::submit(op).await;
         // Never retried, whatever the error: after a failed flush the kernel may have dropped the dirty state.
         result.map(|_| ()).map_err(|error| failure(&error, "flush"))
+    }
+
+    fn detach(&self, task: LocalBoxFuture<'static, ()>) {
+        self.attendant.take_over(task);
     }
 }
 

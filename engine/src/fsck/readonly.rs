@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use futures_util::future::LocalBoxFuture;
+
 use crate::device::{AlignedBuffer, Device, IoFailure};
 
 /// "Read-only file system".
@@ -25,6 +27,10 @@ impl<D> Clone for ReadOnly<D> {
 }
 
 impl<D: Device> Device for ReadOnly<D> {
+    fn detach(&self, _: LocalBoxFuture<'static, ()>) {
+        // Nothing is flushed here, and so nothing left behind.
+    }
+
     fn capacity(&self) -> u64 {
         self.0.capacity()
     }

@@ -190,8 +190,8 @@ impl SegmentTable {
         let indexes_used = headers.iter().map(|header| header.id.index().0 + 1).max().unwrap_or(0);
         let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum::<u32>().max(indexes_used);
         let entries: Box<[Entry]> = (0..slot_total).map(|_| Entry::default()).collect();
-        // A header that a crash kept from all but one device may be out of sight, with that device: its id must not be given again.
-        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0) + UNSEEN_IDS_MAX;
+        let newest = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0);
+        let counter = newest + UNSEEN_IDS_MAX * (1 + absent_mask(devices));
         let mut taken: Vec<Vec<bool>> =
             devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
         for header in newest_of_each_index(headers, entries.len()) {
@@ -681,6 +681,14 @@ impl Slots {
         }
         (low as u32).min(self.free_indexes.len() as u32)
     }
+}
+
+/// Which devices are away, as a number: ids of sessions with different devices must differ. A header that a crash kept from all but one device is out of sight
+/// while that device is away, and its id must not be given again. The session that gave it had the device, the present one has not, so that their numbers differ;
+/// with more than six devices they may be the same, but seldom.
+fn absent_mask(devices: &[DeviceShape]) -> u64 {
+    let absent = devices.iter().enumerate().filter(|(_, device)| !device.takes_writes);
+    absent.fold(0, |mask, (i, _)| mask | 1 << (i % 6))
 }
 
 /// Of several headers with the same index, the one with the highest counter is the segment; the others are stale slots.

@@ -14,6 +14,8 @@ use super::chance::Chance;
 use super::executor::Executor;
 use super::faults::{Fault, Faults, WriteFate};
 use super::trace::Trace;
+use futures_util::future::LocalBoxFuture;
+
 use crate::device::{AlignedBuffer, IoFailure};
 use crate::event::{Completer, completion};
 use crate::format::superblock::CHECKPOINT_OFFSET;
@@ -134,6 +136,10 @@ impl crate::device::Device for Device {
         let ending = medium.clone();
         medium.executor.after(medium.latency(20_000, 500_000), move || ending.end_flush(until, fails, done));
         waiting.wait().await.unwrap_or(Err(IoFailure { op: "flush", errno: EIO }))
+    }
+
+    fn detach(&self, task: LocalBoxFuture<'static, ()>) {
+        self.0.executor.spawn(task);
     }
 }
 

@@ -176,6 +176,10 @@ impl Device for MemoryDevice {
         Ok(())
     }
 
+    fn detach(&self, task: futures_util::future::LocalBoxFuture<'static, ()>) {
+        DETACHED.with(|tasks| tasks.borrow_mut().push(task));
+    }
+
     async fn flush(&self) -> std::result::Result<(), IoFailure> {
         self.0.flushes.set(self.0.flushes.get() + 1);
         if self.0.fails_next_flush.take() {
@@ -395,7 +399,27 @@ pub fn data(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+thread_local! {
+    /// What [`run`] works on beside its future.
+    static DETACHED: RefCell<Vec<futures_util::future::LocalBoxFuture<'static, ()>>> = RefCell::default();
+}
+
 /// Runs a test's future on a runtime.
 pub fn run<F: Future>(future: F) -> F::Output {
-    compio::runtime::Runtime::new().expect("a runtime").block_on(future)
+    let result = compio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            let polled = future.as_mut().poll(context);
+            let tasks = DETACHED.take();
+            let pending = tasks
+                .into_iter()
+                .filter_map(|mut task| task.as_mut().poll(context).is_pending().then_some(task));
+            let pending: Vec<_> = pending.collect();
+            DETACHED.with(|tasks| tasks.borrow_mut().extend(pending));
+            polled
+        })
+        .await
+    });
+    drop(DETACHED.take());
+    result
 }

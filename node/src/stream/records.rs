@@ -73,6 +73,8 @@ pub struct Records {
     outgoing_len: usize,
     is_ended: bool,
     is_failed: bool,
+    /// rustls has seen what came after the handshake, and may owe the peer a KeyUpdate that it gives out with its next data.
+    has_read: bool,
 }
 
 impl Records {
@@ -91,6 +93,7 @@ impl Records {
             outgoing_len: 0,
             is_ended: false,
             is_failed: false,
+            has_read: false,
         })
     }
 
@@ -104,16 +107,18 @@ impl Records {
         }
         if let Machine::Rustls(_) = self.machine {
             let progress = self.advance_rustls()?;
-            if progress == Progress::Handshake || !self.take_over()? {
+            if progress == Progress::Handshake {
                 return Ok(progress);
             }
         }
-        self.advance_direct()
+        if self.take_over()? { self.advance_direct() } else { Ok(Progress::Traffic) }
     }
 
     fn advance_rustls(&mut self) -> io::Result<Progress> {
         loop {
             match self.step() {
+                // Before rustls looks at what came with the end of the handshake.
+                Ok(None) if self.take_over()? => return Ok(Progress::Traffic),
                 Ok(None) => {}
                 Ok(Some(progress)) => return Ok(progress),
                 Err(error) => {
@@ -128,7 +133,13 @@ impl Records {
 
     /// Makes the records ours if they can be; whether they are.
     fn take_over(&mut self) -> io::Result<bool> {
-        if self.is_ended || !matches!(&self.machine, Machine::Rustls(tls) if direct::can_take_over(tls)) {
+        if let Machine::Direct(_) = self.machine {
+            return Ok(true);
+        }
+        if self.is_ended
+            || self.has_read
+            || !matches!(&self.machine, Machine::Rustls(tls) if direct::can_take_over(tls))
+        {
             return Ok(false);
         }
         if let Machine::Rustls(tls) = std::mem::replace(&mut self.machine, Machine::Gone) {
@@ -220,7 +231,11 @@ impl Records {
             return Ok(());
         }
         let estimate = bytes.len() + (bytes.len() / RECORD_LEN + 1) * RECORD_OVERHEAD;
-        self.write(estimate, |traffic, room| traffic.encrypt(bytes, room))
+        self.write(estimate, |traffic, room| traffic.encrypt(bytes, room))?;
+        // What rustls owed the peer has left before these bytes.
+        self.has_read = false;
+        self.take_over()?;
+        Ok(())
     }
 
     /// Seals the goodbye.
@@ -312,6 +327,7 @@ impl Records {
     /// One step of rustls. `None`: there is more to do.
     fn step(&mut self) -> Result<Option<Progress>, rustls::Error> {
         let Machine::Rustls(tls) = &mut self.machine else { return Ok(Some(Progress::Traffic)) };
+        let was_handshaking = tls.is_handshaking();
         let UnbufferedStatus { mut discard, state, .. } =
             tls.process_tls_records(&mut self.incoming[self.start..]);
         let step = match state {
@@ -348,6 +364,13 @@ impl Records {
             Ok(_) => Err(rustls::Error::General("unexpected TLS state".into())),
             Err(error) => Err(error),
         };
+        let is_over = matches!(&self.machine, Machine::Rustls(tls) if !tls.is_handshaking());
+        if is_over
+            && data_record_count(&self.incoming[self.start..self.start + discard])
+                > usize::from(was_handshaking)
+        {
+            self.has_read = true;
+        }
         self.discard(discard);
         step
     }
@@ -423,6 +446,18 @@ fn append(
             Err(_) => return Err(rustls::Error::General("the TLS connection can seal no more".into())),
         }
     }
+}
+
+/// Encrypted records among those. The last of a handshake is the first of them (Finished; we ask for no certificate).
+fn data_record_count(mut records: &[u8]) -> usize {
+    const APPLICATION_DATA: u8 = 23;
+    let mut count = 0;
+    while let [kind, _, _, high, low, rest @ ..] = records {
+        count += usize::from(*kind == APPLICATION_DATA);
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        records = rest.get(len..).unwrap_or_default();
+    }
+    count
 }
 
 fn required_size(error: EncryptError) -> Option<usize> {

@@ -393,3 +393,23 @@ fn records_that_arrive_byte_by_byte_are_whole_in_the_end() {
     }
     assert!(records.plaintext() == body);
 }
+
+#[test]
+fn a_key_change_that_comes_with_the_end_of_the_handshake_is_answered() {
+    let (server, client_config) = configs();
+    let mut records = Records::new(server).expect("a server");
+    let mut client = client(client_config(&rustls::version::TLS13));
+    while client.is_handshaking() {
+        arrive(&mut records, &sent_by(&mut client));
+        records.advance().expect("the client keeps to the protocol");
+        let answer = depart(&mut records);
+        client.read_tls(&mut &answer[..]).expect("a slice gives all");
+        client.process_new_packets().expect("the server keeps to the protocol");
+    }
+    // Finished, a key change and data arrive together.
+    client.refresh_traffic_keys().expect("TLS 1.3");
+    for round in 0..3u8 {
+        exchange(&mut records, &mut client, &[round; 10], &[round; 5000]);
+    }
+    assert!(matches!(records.machine, Machine::Direct(_)));
+}
