@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU16;
 
 use crate::http::{Response, ResponseBody};
 
@@ -130,7 +131,7 @@ pub struct Error {
     /// Further elements of the document, such as `BucketName`, in order.
     pub details: Vec<(&'static str, String)>,
     /// Seconds after which to try again, for `Retry-After`.
-    pub retry_after_s: Option<u64>,
+    pub retry_after_s: Option<NonZeroU16>,
 }
 
 impl Error {
@@ -145,7 +146,7 @@ impl Error {
     }
 
     /// Says when to try again, in seconds.
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub fn retry_after(mut self, seconds: NonZeroU16) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }

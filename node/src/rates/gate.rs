@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use super::tally::Passage;
 use super::targets::Class;
 
 /// What a client that waited in vain is told to wait before it asks again.
-const RETRY_AFTER_WAIT_S: u64 = 1;
+const RETRY_AFTER_WAIT: NonZeroU16 = NonZeroU16::MIN;
 
 /// The longest that a client is told to wait.
-const RETRY_AFTER_MAX_S: u64 = 60;
+const RETRY_AFTER_S_MAX: u64 = 60;
 
 /// The gate of a core.
 pub struct Gate {
@@ -44,7 +45,7 @@ pub struct Leave {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Seconds after which to try again.
-    pub retry_after_s: u64,
+    pub retry_after_s: NonZeroU16,
 }
 
 impl Gate {
@@ -104,9 +105,7 @@ impl Gate {
             Standing::Surplus => Passage::Surplus,
             Standing::Over { wait } => {
                 count(Passage::Refused, Duration::ZERO);
-                return Err(Refused {
-                    retry_after_s: wait.div_ceil(1_000_000_000).clamp(1, RETRY_AFTER_MAX_S),
-                });
+                return Err(Refused { retry_after_s: seconds_up(wait) });
             }
         };
         if self.has_room() && self.waiting() == 0 {
@@ -115,7 +114,7 @@ impl Gate {
         }
         let leave = self.wait(account, class, bytes, standing).await;
         count(if leave.is_some() { passage } else { Passage::Refused }, begun.elapsed());
-        leave.ok_or(Refused { retry_after_s: RETRY_AFTER_WAIT_S })
+        leave.ok_or(Refused { retry_after_s: RETRY_AFTER_WAIT })
     }
 
     async fn wait(
@@ -186,6 +185,12 @@ impl Drop for Leave {
     }
 }
 
+/// Nanoseconds as seconds that a client can be told: at least one.
+fn seconds_up(nanos: u64) -> NonZeroU16 {
+    let seconds = nanos.div_ceil(1_000_000_000).min(RETRY_AFTER_S_MAX);
+    u16::try_from(seconds).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
@@ -240,7 +245,7 @@ mod tests {
             let account = gate.account("bucket");
             let held = gate.enter(&account, Class::Write, 0, Instant::now()).await.expect("room");
             let refused = gate.enter(&account, Class::Write, 0, Instant::now()).await.err();
-            assert_eq!(refused, Some(Refused { retry_after_s: 1 }));
+            assert_eq!(refused, Some(Refused { retry_after_s: NonZeroU16::MIN }));
             drop(held);
             assert_eq!((gate.working(), gate.waiting()), (0, 0));
             assert_eq!(account.tally.requests(Class::Write, Passage::Refused), 1);
@@ -262,5 +267,11 @@ mod tests {
             drop((slow, other));
             assert_eq!(gate.working(), 0);
         });
+    }
+
+    #[test]
+    fn a_client_is_told_to_wait_for_whole_seconds_and_not_too_many() {
+        let told = [0, 1, 1_000_000_000, 1_000_000_001, u64::MAX].map(|nanos| seconds_up(nanos).get());
+        assert_eq!(told, [1, 1, 1, 2, 60]);
     }
 }
