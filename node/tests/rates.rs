@@ -84,14 +84,14 @@ fn beside_a_flood_of_surplus_committed_requests_are_served_and_all_is_counted() 
 fn space_comes_back_while_requests_always_wait() {
     let node = start("in_flight_per_core_max = 1\n");
     create(&node, "bucket");
-    // Several times what the devices hold, so that without work in the background the store is full.
+    // More than the devices hold, in records of the log, whose segments come back by checkpoints alone.
     thread::scope(|scope| {
         for writer in 0..6 {
-            let put = Request::new("PUT", &format!("/bucket/{writer}")).body(bytes(256 << 10, writer));
+            let put = Request::new("PUT", &format!("/bucket/{writer}")).body(bytes(30_000, writer));
             let node = &node;
             scope.spawn(move || {
                 let mut connection = Connection::open(node);
-                for _ in 0..150 {
+                for _ in 0..500 {
                     connection.send(&put.signed(node));
                     assert_eq!(connection.receive("PUT").status, 200);
                 }
