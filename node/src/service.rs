@@ -168,6 +168,12 @@ impl S3Service {
         &self.storage.space
     }
 
+    /// Whether writes are about to wait for space, or do.
+    pub fn is_space_scarce(&self) -> bool {
+        let (free, reserve) = self.storage.core.store.table.free_and_reserve();
+        free <= reserve + reserve / 8
+    }
+
     /// This core's snapshot of the catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()

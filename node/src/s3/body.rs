@@ -95,8 +95,8 @@ impl Incoming {
     }
 
     /// The request has its turn.
-    pub(super) fn hold(&mut self, leave: Leave) -> Rc<Leave> {
-        self.leave.insert(Rc::new(leave)).clone()
+    pub(super) fn hold(&mut self, leave: Rc<Leave>) {
+        self.leave = Some(leave);
     }
 
     /// Whether what is left of it can be dropped, and the connection go on.

@@ -73,7 +73,13 @@ pub(super) async fn run(
         .enter(&account, class_of(&head), incoming.payload_len(), begun)
         .await
         .map_err(|refusal| refused(refusal).resource(resource_of(&head)))?;
-    let leave = incoming.hold(leave);
+    let leave = Rc::new(leave);
+    if class_of(&head) == Class::Write && service.is_space_scarce() {
+        // It may wait for space long, and reads and deletes need none.
+        leave.put_down();
+    } else {
+        incoming.hold(leave.clone());
+    }
     let exchange = Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
     let outcome = op::run(&exchange, operation, Body { stream, incoming }).await;
     if let Ok(Answer::Object { body, .. }) = &outcome {
