@@ -31,6 +31,7 @@ use crate::connections::{Connections, Patience, Timeouts};
 use crate::listener::{self, Listener, Protection};
 use crate::mesh::{CoreId, Mesh, MeshHandle};
 use crate::metrics::{CoreMetrics, Sample};
+use crate::rates::Rates;
 use crate::stream::Stream;
 use crate::stream::plain::PlainStream;
 use crate::stream::tcp::Tcp;
@@ -76,6 +77,8 @@ pub struct CoreContext<S: 'static> {
     pub mesh: MeshHandle<S>,
     /// Counters of all cores; this core writes its own alone.
     pub metrics: Arc<[CoreMetrics]>,
+    /// The rate targets of buckets, shared by all cores.
+    pub rates: Arc<Rates>,
 }
 
 impl<S> CoreContext<S> {
@@ -97,6 +100,8 @@ pub struct Plan {
     pub connections_max: usize,
     /// Counters, one per core.
     pub metrics: Arc<[CoreMetrics]>,
+    /// The rate targets of buckets.
+    pub rates: Arc<Rates>,
     /// For TLS listeners.
     pub certificates: Arc<Certificates>,
 }
@@ -195,6 +200,7 @@ impl Cores {
                 timeouts: plan.timeouts,
                 connections_max: plan.connections_max,
                 metrics: plan.metrics.clone(),
+                rates: plan.rates.clone(),
                 certificates: plan.certificates.clone(),
                 commands,
                 tell: tell.clone(),
@@ -244,6 +250,7 @@ struct Seat {
     timeouts: Timeouts,
     connections_max: usize,
     metrics: Arc<[CoreMetrics]>,
+    rates: Arc<Rates>,
     certificates: Arc<Certificates>,
     commands: UnboundedReceiver<Command>,
     tell: Tell,
@@ -268,7 +275,12 @@ impl Seat {
     {
         let handle = mesh.handle(self.core);
         let _mesh = compio::runtime::spawn(handle.serve());
-        let context = CoreContext { core: self.core, mesh: handle.clone(), metrics: self.metrics.clone() };
+        let context = CoreContext {
+            core: self.core,
+            mesh: handle.clone(),
+            metrics: self.metrics.clone(),
+            rates: self.rates.clone(),
+        };
         let service = match open(context).await {
             Ok(service) => service,
             Err(error) => return (self.tell)(self.core, CoreEvent::OpenFailed(error)),

@@ -25,6 +25,7 @@ pub mod listener;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;
+pub mod rates;
 pub mod s3;
 pub mod server;
 pub mod service;

@@ -127,17 +127,34 @@ struct OperationMetrics {
 
 /// Counts of durations in fixed buckets, the last one without a bound.
 #[derive(Debug, Default)]
-struct Histogram {
+pub(crate) struct Histogram {
     buckets: [Counter; LATENCY_BOUNDS_US.len() + 1],
     sum_us: Counter,
 }
 
 impl Histogram {
-    fn record(&self, latency: Duration) {
+    /// Counts a duration. Only the core that owns the histogram may call this.
+    pub(crate) fn record(&self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         self.buckets[bucket].add(1);
         self.sum_us.add(us);
+    }
+
+    /// Renders the sum of several, unless they are empty.
+    pub(crate) fn render<'a>(
+        histograms: impl Iterator<Item = &'a Histogram> + Clone,
+        name: &str,
+        label: (&str, &str),
+        out: &mut Exposition,
+    ) {
+        let buckets: Vec<u64> = (0..=LATENCY_BOUNDS_US.len())
+            .map(|bucket| histograms.clone().map(|histogram| histogram.buckets[bucket].value()).sum())
+            .collect();
+        if buckets.iter().sum::<u64>() > 0 {
+            let sum_us: u64 = histograms.map(|histogram| histogram.sum_us.value()).sum();
+            out.histogram(name, label, &LATENCY_BOUNDS_US, &buckets, sum_us);
+        }
     }
 }
 
@@ -217,14 +234,8 @@ fn render_latency(cores: &[CoreMetrics], out: &mut Exposition) {
     out.histogram_family(NAME, "Time from a request's head to the last byte of its response.");
     let names = cores.first().map_or(&[][..], |core| core.operation_names);
     for (operation, name) in names.iter().enumerate() {
-        let histograms = || cores.iter().map(|core| &core.operations[operation].latency);
-        let buckets: Vec<u64> = (0..=LATENCY_BOUNDS_US.len())
-            .map(|bucket| histograms().map(|histogram| histogram.buckets[bucket].value()).sum())
-            .collect();
-        if buckets.iter().sum::<u64>() > 0 {
-            let sum_us: u64 = histograms().map(|histogram| histogram.sum_us.value()).sum();
-            out.histogram(NAME, ("operation", name), &LATENCY_BOUNDS_US, &buckets, sum_us);
-        }
+        let histograms = cores.iter().map(|core| &core.operations[operation].latency);
+        Histogram::render(histograms, NAME, ("operation", name), out);
     }
 }
 

@@ -25,6 +25,7 @@ use crate::cores::{Command, CoreContext, CoreEvent, Cores, OpenError, Plan, Serv
 use crate::listener::{self, BindError, Listener, Protection};
 use crate::mesh::{CoreId, LANE_LEN, Mesh};
 use crate::metrics::CoreMetrics;
+use crate::rates::Rates;
 use crate::signals::Request;
 
 /// How long the services may take to close. What they have acknowledged is durable before; a restart finds it anyway.
@@ -111,6 +112,7 @@ impl Server {
             Certificates::load(boot.certificate_files.clone()).map_err(ServerError::Certificate)?;
         let certificates = Arc::new(certificates);
         let metrics = CoreMetrics::for_cores(core_count, S::OPERATIONS);
+        let rates = Rates::new(&config.rates, core_count);
         let mesh = Mesh::<S>::new(core_count, LANE_LEN);
         let (sender, events) = mpsc::channel();
         let plan = Plan {
@@ -119,6 +121,7 @@ impl Server {
             timeouts: timeouts(config),
             connections_max: config.limits.connections_per_core_max,
             metrics: metrics.clone(),
+            rates: rates.clone(),
             certificates: certificates.clone(),
         };
         let cores = Cores::start(plan, &mesh, open, tell(&sender)).map_err(ServerError::Thread)?;
@@ -137,7 +140,7 @@ impl Server {
             admin_address,
         };
         server.await_open()?;
-        admin::start(admin, mesh, metrics, phase.clone()).map_err(ServerError::Thread)?;
+        admin::start(admin, mesh, metrics, rates, phase.clone()).map_err(ServerError::Thread)?;
         server.cores.command(Command::Accept);
         phase.set(Phase::Serving);
         if !server.insecure_addresses.is_empty() {

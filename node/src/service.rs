@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::Catalog;
-use engine::ids::{ShardId, UnixMillis};
+use engine::ids::{ShardId, UnixMillis, UserId};
 use engine::metrics::Counters;
 use md5_lanes::{Kernel, Lanes};
 use proto_s3::sigv4::Authenticator;
@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::cores::{CoreContext, OpenError, Service};
 use crate::mesh::{CoreId, MeshHandle};
 use crate::metrics::{CoreMetrics, Family, Kind, Sample};
+use crate::rates::{Account, Gate};
 use crate::s3::{self, RequestId, RequestIds};
 use crate::storage::{CoreStorage, EngineCore, EngineShard, Space, Storage};
 use crate::stream::Stream;
@@ -113,6 +114,8 @@ pub struct S3Service {
     budget: Rc<Budget>,
     /// For bodies that are small, so that they don't wait behind large ones.
     small_budget: Rc<Budget>,
+    /// Whose turn it is when the core is busy.
+    gate: Rc<Gate>,
     authenticator: RefCell<Authenticator>,
     request_ids: RequestIds,
     /// The `Date` of responses, and the second it is right in.
@@ -131,7 +134,8 @@ impl S3Service {
         shared: Arc<Storage>,
         memory: CoreMemory,
     ) -> Result<Rc<Self>, OpenError> {
-        let storage = shared.open_core(context.core).await?;
+        let gate = Gate::new(context.rates, context.core.index());
+        let storage = shared.open_core(context.core, &gate).await?;
         storage.core.record_cache.set_budget(usize::try_from(memory.record_cache)?);
         let bytes_in_flight_max = memory.bytes_in_flight_max;
         let catalog = RefCell::new(storage.catalog.clone());
@@ -146,6 +150,7 @@ impl S3Service {
             catalog,
             budget: Budget::new(bytes_in_flight_max - bytes_in_flight_max / SMALL_SHARE),
             small_budget: Budget::new(bytes_in_flight_max / SMALL_SHARE),
+            gate,
             authenticator: RefCell::default(),
             request_ids,
             date: RefCell::new((i64::MIN, "".into())),
@@ -163,6 +168,12 @@ impl S3Service {
         &self.storage.space
     }
 
+    /// Whether writes are about to wait for space, or do.
+    pub fn is_space_scarce(&self) -> bool {
+        let (free, reserve) = self.storage.core.store.table.free_and_reserve();
+        free <= reserve + reserve / 8
+    }
+
     /// This core's snapshot of the catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.borrow().clone()
@@ -177,6 +188,21 @@ impl S3Service {
     pub async fn admit(&self, bytes: u64) -> Option<Permit> {
         let budget = if bytes <= SMALL_LEN_MAX { &self.small_budget } else { &self.budget };
         budget.take_within(bytes, ADMISSION_TIMEOUT).await
+    }
+
+    /// Whose turn it is when the core is busy.
+    pub fn gate(&self) -> &Rc<Gate> {
+        &self.gate
+    }
+
+    /// The account that a request of that user about that bucket counts to. What is no bucket, or not the user's, has none of its own: else anybody
+    /// could use up a bucket's rate, or make accounts without end.
+    pub fn account(&self, catalog: &Catalog, user: UserId, bucket: Option<&str>) -> Arc<Account> {
+        let is_theirs = |name: &&str| catalog.buckets.get(*name).is_some_and(|bucket| bucket.owner == user);
+        match bucket.filter(is_theirs) {
+            Some(name) => self.gate.account(name),
+            None => self.gate.nobody(),
+        }
     }
 
     /// Verifies signatures, with keys and buffers that serve all requests of this core.
@@ -278,6 +304,8 @@ impl Service for S3Service {
         samples.extend(self.storage.shards.iter().flatten().flat_map(|shard| shard_samples(shard)));
         samples.push(of_core(&RECORD_CACHE_BYTES, self.storage.core.record_cache.len_bytes() as u64));
         samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken() + self.small_budget.taken()));
+        samples.push(of_core(&WORKING, self.gate.working() as u64));
+        samples.push(of_core(&WAITING, self.gate.waiting() as u64));
         if self.here.index() == 0 {
             samples.extend(self.segment_samples());
         }
@@ -360,6 +388,13 @@ static RECORD_CACHE_BYTES: Family = Family {
     help: "Bytes of hot small objects that the core keeps.",
     kind: Kind::Gauge,
 };
+static WORKING: Family = Family {
+    name: "basalt_requests_working",
+    help: "Requests that the core works on, not counting those that wait for their clients.",
+    kind: Kind::Gauge,
+};
+static WAITING: Family =
+    Family { name: "basalt_requests_waiting", help: "Requests that wait for their turn.", kind: Kind::Gauge };
 static SEGMENTS: Family = Family {
     name: "basalt_segments",
     help: "Segments by kind; the reserve is kept for the log.",

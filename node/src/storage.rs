@@ -34,6 +34,7 @@ use crate::boot::{Boot, Credentials};
 use crate::config::Config;
 use crate::cores::OpenError;
 use crate::mesh::CoreId;
+use crate::rates::Gate;
 
 pub use space::{Patience, Space};
 
@@ -213,7 +214,7 @@ impl Storage {
     ///
     /// # Errors
     /// Each says what to do.
-    pub async fn open_core(&self, core: CoreId) -> Result<CoreStorage, OpenError> {
+    pub async fn open_core(&self, core: CoreId, gate: &Rc<Gate>) -> Result<CoreStorage, OpenError> {
         let handles = self.attach()?;
         let storage = if core.index() == 0 {
             self.open_first(handles).await?
@@ -231,7 +232,7 @@ impl Storage {
                 let _ = tell.send(());
             }
         }
-        storage.start_background(&self.recovered);
+        storage.start_background(gate, &self.recovered);
         Ok(storage)
     }
 
@@ -332,8 +333,8 @@ impl CoreStorage {
         }
     }
 
-    fn start_background(&self, recovered: &Shared<oneshot::Receiver<()>>) {
-        let start = |shard| Background::start(&self.core, shard, &self.space, recovered.clone());
+    fn start_background(&self, gate: &Rc<Gate>, recovered: &Shared<oneshot::Receiver<()>>) {
+        let start = |shard| Background::start(&self.core, shard, &self.space, gate, recovered.clone());
         self.background.borrow_mut().extend(self.shards.iter().flatten().map(start));
     }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU16;
 
 use crate::http::{Response, ResponseBody};
 
@@ -129,6 +130,8 @@ pub struct Error {
     pub resource: Option<String>,
     /// Further elements of the document, such as `BucketName`, in order.
     pub details: Vec<(&'static str, String)>,
+    /// Seconds after which to try again, for `Retry-After`.
+    pub retry_after_s: Option<NonZeroU16>,
 }
 
 impl Error {
@@ -139,7 +142,13 @@ impl Error {
 
     /// An error with its own message.
     pub fn with_message(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Error { code, message: message.into(), resource: None, details: Vec::new() }
+        Error { code, message: message.into(), resource: None, details: Vec::new(), retry_after_s: None }
+    }
+
+    /// Says when to try again, in seconds.
+    pub fn retry_after(mut self, seconds: NonZeroU16) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// `InvalidArgument` about one named argument and its value, as AWS reports it.
@@ -186,7 +195,10 @@ impl Error {
         }
         let document = self.to_document(request_id, host_id);
         let body_len = document.len() as u64;
-        let response = Response::xml(self.status(), document);
+        let mut response = Response::xml(self.status(), document);
+        if let Some(seconds) = self.retry_after_s {
+            response = response.header("Retry-After", seconds.to_string());
+        }
         if is_head { response.with_body(ResponseBody::HeadOnly { len: body_len }) } else { response }
     }
 

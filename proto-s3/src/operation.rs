@@ -120,6 +120,35 @@ impl Operation {
         }
     }
 
+    /// The bucket that it is about.
+    pub fn bucket(&self) -> Option<&str> {
+        Some(match self {
+            Operation::ListBuckets(_) => return None,
+            Operation::CreateBucket(request) => &request.bucket,
+            Operation::HeadBucket(request) => &request.bucket,
+            Operation::DeleteBucket(request) => &request.bucket,
+            Operation::GetBucketLocation(request) => &request.bucket,
+            Operation::GetBucketDefault(request) => &request.bucket,
+            Operation::ListObjects(request) => &request.bucket,
+            Operation::ListObjectsV2(request) => &request.bucket,
+            Operation::ListMultipartUploads(request) => &request.bucket,
+            Operation::DeleteObjects(request) => &request.bucket,
+            Operation::PutObject(request) => &request.bucket,
+            Operation::GetObject(request) => &request.bucket,
+            Operation::HeadObject(request) => &request.bucket,
+            Operation::DeleteObject(request) => &request.bucket,
+            Operation::CopyObject(request) => &request.bucket,
+            Operation::GetObjectAttributes(request) => &request.bucket,
+            Operation::GetObjectDefault(request) => &request.bucket,
+            Operation::CreateMultipartUpload(request) => &request.bucket,
+            Operation::UploadPart(request) => &request.bucket,
+            Operation::UploadPartCopy(request) => &request.bucket,
+            Operation::CompleteMultipartUpload(request) => &request.bucket,
+            Operation::AbortMultipartUpload(request) => &request.bucket,
+            Operation::ListParts(request) => &request.bucket,
+        })
+    }
+
     /// What the head states about the digest of the body, for operations that have one.
     pub fn body_checksum(&self) -> Option<&ChecksumRequest> {
         match self {

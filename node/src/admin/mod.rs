@@ -1,4 +1,4 @@
-//! The admin listener: `/healthz` and `/metrics` over plain HTTP, on a thread of its own.
+//! The admin listener: `/healthz`, `/metrics` and `/rates` over plain HTTP, on a thread of its own.
 //!
 //! It sits in the mesh as the observer, so that a core which hangs is seen, and named, by one that doesn't.
 
@@ -16,8 +16,12 @@ use futures_util::future::join_all;
 use crate::cores::{self, Service};
 use crate::mesh::{CoreId, Mesh, MeshHandle};
 use crate::metrics::{self, CoreMetrics, Exposition, Family, Kind, Sample};
+use crate::rates::Rates;
+
+use self::rates::RatePages;
 
 mod http;
+mod rates;
 
 /// How long a core may take to answer before it counts as hung.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,6 +73,7 @@ pub fn start<S: Service>(
     listener: StdListener,
     mesh: Mesh<S>,
     metrics: Arc<[CoreMetrics]>,
+    rates: Arc<Rates>,
     phase: PhaseCell,
 ) -> io::Result<()> {
     thread::Builder::new().name("admin".into()).spawn(move || {
@@ -79,7 +84,9 @@ pub fn start<S: Service>(
         runtime.block_on(async {
             let observer = mesh.observer();
             let _mesh = compio::runtime::spawn(observer.serve());
-            let admin = Rc::new(Admin { observer, mesh, metrics, phase });
+            let may_change = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+            let rates = RatePages { rates, may_change };
+            let admin = Rc::new(Admin { observer, mesh, metrics, rates, phase });
             admin.accept(listener).await;
         });
     })?;
@@ -90,6 +97,7 @@ struct Admin<S: Service> {
     observer: MeshHandle<S>,
     mesh: Mesh<S>,
     metrics: Arc<[CoreMetrics]>,
+    rates: RatePages,
     phase: PhaseCell,
 }
 
@@ -105,7 +113,7 @@ impl<S: Service> Admin<S> {
                 Ok(_) if Rc::strong_count(&self) > CONNECTIONS_MAX => {}
                 Ok((socket, _)) => {
                     let admin = self.clone();
-                    let answer = async move |path: String| admin.answer(&path).await;
+                    let answer = async move |request: http::Request| admin.answer(&request).await;
                     compio::runtime::spawn(http::serve(socket, answer)).detach();
                 }
                 Err(_) => compio::time::sleep(ACCEPT_PAUSE).await,
@@ -113,13 +121,20 @@ impl<S: Service> Admin<S> {
         }
     }
 
-    async fn answer(&self, path: &str) -> http::Answer {
+    async fn answer(&self, request: &http::Request) -> http::Answer {
+        let path = request.path.as_str();
+        if path == "/rates" || path.starts_with("/rates/") {
+            return self.rates.answer(request);
+        }
+        if request.method != http::Method::Get {
+            return http::Answer::text(405, "only GET and HEAD\n");
+        }
         match path {
             "/healthz" => self.health().await,
             "/metrics" => {
                 http::Answer { status: 200, content_type: METRICS_TYPE, body: self.metrics().await }
             }
-            _ => http::Answer::text(404, "not found; there are /healthz and /metrics\n"),
+            _ => http::Answer::text(404, "not found; there are /healthz, /metrics and /rates\n"),
         }
     }
 
@@ -145,6 +160,7 @@ impl<S: Service> Admin<S> {
     async fn metrics(&self) -> String {
         let mut out = Exposition::new();
         metrics::render_cores(&self.metrics, &mut out);
+        self.rates.rates.render(&mut out);
         let mut samples = Vec::new();
         for (core, answer) in self.ask_all(|service| service.samples()).await {
             let labels = || vec![("core", core.to_string())];

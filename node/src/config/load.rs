@@ -95,6 +95,7 @@ impl Config {
         self.check_node()?;
         self.check_limits()?;
         self.check_store()?;
+        self.rates.check()?;
         match (&self.tls.certificate, &self.tls.key) {
             (Some(_), None) => {
                 Err(("tls.certificate", "is set without tls.key; set both, or neither".into()))

@@ -10,10 +10,12 @@ use serde::Deserialize;
 
 mod cpus;
 mod load;
+mod rates;
 mod units;
 
 pub use cpus::{CpuList, CpusError};
 pub use load::{ConfigError, from_file, from_text};
+pub use rates::{BucketRates, Rates};
 pub use units::{Address, Auto, ByteSize, Period};
 
 /// Tier of a device that names none, and of the devices of a first start.
@@ -30,6 +32,8 @@ pub struct Config {
     pub tls: Tls,
     /// What clients may take of it.
     pub limits: Limits,
+    /// What each bucket is guaranteed and allowed.
+    pub rates: Rates,
     /// Where objects lie.
     pub store: Store,
     /// Its logs.

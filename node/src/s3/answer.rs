@@ -44,6 +44,7 @@ pub(super) struct ObjectBody {
     /// Holds inline bytes, and keeps the segments of the others.
     stored: StoredObject,
     source: Source,
+    len: u64,
     _permit: Permit,
 }
 
@@ -78,7 +79,12 @@ impl ObjectBody {
             let mut reader = stored.version.reader(service.core(), first..first + len);
             Source::Frames { chunk: reader.next().await?, reader }
         };
-        Ok(ObjectBody { stored, source, _permit: permit })
+        Ok(ObjectBody { stored, source, len, _permit: permit })
+    }
+
+    /// Bytes to send.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Sends them behind what the stream has buffered.

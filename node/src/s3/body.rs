@@ -7,6 +7,7 @@
 //! is made of them. `100 Continue` is sent when the operation begins to read, that is when nothing in the head speaks against it.
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use engine::crypto::Sealing;
@@ -20,6 +21,7 @@ use proto_s3::{
 use super::error::Outcome;
 use super::writer::Writer;
 use crate::budget::Permit;
+use crate::rates::Leave;
 use crate::service::S3Service;
 use crate::stream::{Patience, Stream};
 
@@ -44,6 +46,8 @@ pub(super) struct Incoming {
     is_awaiting_continue: bool,
     /// Decodes it, when the operation takes a body.
     decoder: Option<BodyDecoder>,
+    /// The request's leave, put down while the client is slow.
+    leave: Option<Rc<Leave>>,
 }
 
 impl Incoming {
@@ -55,7 +59,7 @@ impl Incoming {
             Ok(Framing::Chunked) | Err(_) => None,
         };
         let is_awaiting_continue = expects_continue(head) && wire_left != Some(0);
-        Incoming { wire_left, is_awaiting_continue, decoder: None }
+        Incoming { wire_left, is_awaiting_continue, decoder: None, leave: None }
     }
 
     /// Gets ready to decode it for an operation that takes such a body.
@@ -83,6 +87,16 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// Length of the payload, as far as the head says it.
+    pub(super) fn payload_len(&self) -> u64 {
+        self.decoder.as_ref().map_or(0, BodyDecoder::payload_len)
+    }
+
+    /// The request has its turn.
+    pub(super) fn hold(&mut self, leave: Rc<Leave>) {
+        self.leave = Some(leave);
     }
 
     /// Whether what is left of it can be dropped, and the connection go on.
@@ -126,7 +140,7 @@ pub(super) struct Taken {
 impl Body<'_> {
     /// Length of the payload.
     pub(super) fn payload_len(&self) -> u64 {
-        self.incoming.decoder.as_ref().map_or(0, BodyDecoder::payload_len)
+        self.incoming.payload_len()
     }
 
     /// Stores the payload. What was stated about it has been verified; a failure leaves nothing.
@@ -185,7 +199,11 @@ impl Body<'_> {
                 if std::mem::take(&mut self.incoming.is_awaiting_continue) {
                     self.stream.write_all(CONTINUE).await.map_err(|error| broken_off(&error))?;
                 }
-                match self.stream.fill().await {
+                let leave = self.incoming.leave.as_deref();
+                leave.inspect(|leave| leave.put_down());
+                let filled = self.stream.fill().await;
+                leave.inspect(|leave| leave.take_up());
+                match filled {
                     Ok(0) => return Err(Code::IncompleteBody.into()),
                     Ok(_) => {}
                     Err(error) => return Err(broken_off(&error).into()),

@@ -70,7 +70,8 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
     request.head = Some(head.clone());
     let is_last = !http::keeps_alive(&head) || head.minor_version == 0;
     let mut incoming = Incoming::announced_by(&head);
-    let outcome = dispatch::run(service, stream, head, &mut incoming, &mut request.trace).await;
+    let outcome =
+        dispatch::run(service, stream, head, &mut incoming, &mut request.trace, request.begun).await;
     let next = if is_last || !incoming.is_droppable() { Next::Close } else { Next::Request };
     let next = request.answer(stream, outcome, next).await;
     if next == Next::Request && incoming.drop_rest(stream).await.is_err() {

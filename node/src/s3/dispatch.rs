@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use engine::Catalog;
 use engine::format::catalog::User;
@@ -17,6 +18,7 @@ use super::error::Outcome;
 use super::exchange::Exchange;
 use super::op;
 use crate::metrics::OperationIndex;
+use crate::rates::{Class, Refused};
 use crate::service::S3Service;
 use crate::stream::Stream;
 
@@ -44,6 +46,7 @@ pub(super) async fn run(
     mut head: Rc<RequestHead>,
     incoming: &mut Incoming,
     trace: &mut Trace,
+    begun: Instant,
 ) -> Outcome<Answer> {
     let (catalog, now) = (service.catalog(), service.now_ms());
     let authentication = authenticate(service, &catalog, now, &head)?;
@@ -63,11 +66,39 @@ pub(super) async fn run(
         authentication.payload(),
         &service.config.limits,
     )?;
+    let account = service.account(&catalog, user.id, operation.bucket());
+    let refused = |refused: Refused| Error::new(Code::SlowDown).retry_after(refused.retry_after_s);
+    let leave = service
+        .gate()
+        .enter(&account, class_of(&head), incoming.payload_len(), begun)
+        .await
+        .map_err(|refusal| refused(refusal).resource(resource_of(&head)))?;
+    let leave = Rc::new(leave);
+    if class_of(&head) == Class::Write && service.is_space_scarce() {
+        // It may wait for space long, and reads and deletes need none.
+        leave.put_down();
+    } else {
+        incoming.hold(leave.clone());
+    }
     let exchange = Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
-    op::run(&exchange, operation, Body { stream, incoming }).await.map_err(|mut refusal| {
+    let outcome = op::run(&exchange, operation, Body { stream, incoming }).await;
+    if let Ok(Answer::Object { body, .. }) = &outcome {
+        leave.charge(body.len());
+    }
+    // The rest is up to the client.
+    leave.put_down();
+    outcome.map_err(|mut refusal| {
         refusal.error = refusal.error.resource(resource_of(&exchange.head));
         refusal
     })
+}
+
+/// Which rate a request counts to.
+fn class_of(head: &RequestHead) -> Class {
+    match head.method {
+        Method::Get | Method::Head => Class::Read,
+        _ => Class::Write,
+    }
 }
 
 fn authenticate(

@@ -17,12 +17,16 @@ use futures_util::future::{Either, Shared, select};
 
 use super::space::Space;
 use super::{EngineCore, EngineShard};
+use crate::rates::Gate;
 
 /// Pause after a piece of work while there is room: at about 1 MiB a piece, compaction moves less than 100 MB/s then.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Pause after a piece of work while free segments are scarce: requests get their turn, and little more.
 const PAUSE_SCARCE: Duration = Duration::from_millis(1);
+
+/// Pause after a piece of work while requests wait for their turn and there is room: ten pieces a second still keep space coming back.
+const PAUSE_BUSY: Duration = Duration::from_millis(100);
 
 /// Pause when there is nothing to do.
 const PAUSE_IDLE: Duration = Duration::from_millis(100);
@@ -50,10 +54,17 @@ impl Background {
         core: &Rc<EngineCore>,
         shard: &Rc<EngineShard>,
         space: &Arc<Space>,
+        gate: &Rc<Gate>,
         recovered: Shared<oneshot::Receiver<()>>,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let worker = Worker { core: core.clone(), shard: shard.clone(), space: space.clone(), told: None };
+        let worker = Worker {
+            core: core.clone(),
+            shard: shard.clone(),
+            space: space.clone(),
+            gate: gate.clone(),
+            told: None,
+        };
         let running = compio::runtime::spawn(worker.run(recovered, stopped));
         Background { shard: shard.clone(), running, stop }
     }
@@ -92,6 +103,7 @@ struct Worker {
     core: Rc<EngineCore>,
     shard: Rc<EngineShard>,
     space: Arc<Space>,
+    gate: Rc<Gate>,
     /// The kind of the last failure that was told, and when.
     told: Option<(Discriminant<Error>, Instant)>,
 }
@@ -109,7 +121,7 @@ impl Worker {
             pause = match self.shard.upkeep().await {
                 Ok(Upkeep::Progressed) => {
                     let (free, reserve) = self.core.store.table.free_and_reserve();
-                    pause_after_work(free, reserve)
+                    pause_after_work(free, reserve, self.gate.waiting())
                 }
                 Ok(Upkeep::Idle) => {
                     self.space.note_idle(self.shard.id().0.into());
@@ -136,8 +148,14 @@ impl Worker {
     }
 }
 
-fn pause_after_work(free: u32, reserve: u32) -> Duration {
-    if free > 2 * reserve { PAUSE } else { PAUSE_SCARCE }
+/// Requests that wait come first, but not for ever: what they need is space, too.
+fn pause_after_work(free: u32, reserve: u32, waiting: usize) -> Duration {
+    match (free > 2 * reserve, waiting > 0) {
+        (true, false) => PAUSE,
+        (true, true) => PAUSE_BUSY,
+        (false, true) if free > reserve => PAUSE,
+        (false, _) => PAUSE_SCARCE,
+    }
 }
 
 /// What it means for the operator that background work fails.
@@ -162,8 +180,15 @@ mod tests {
 
     #[test]
     fn work_hurries_when_free_segments_are_scarce() {
-        assert_eq!(pause_after_work(100, 8), PAUSE);
-        assert_eq!(pause_after_work(16, 8), PAUSE_SCARCE);
-        assert_eq!(pause_after_work(0, 8), PAUSE_SCARCE);
+        assert_eq!(pause_after_work(100, 8, 0), PAUSE);
+        assert_eq!(pause_after_work(16, 8, 0), PAUSE_SCARCE);
+        assert_eq!(pause_after_work(0, 8, 0), PAUSE_SCARCE);
+    }
+
+    #[test]
+    fn work_makes_way_for_requests_that_wait_until_space_is_what_they_need() {
+        assert_eq!(pause_after_work(100, 8, 1), PAUSE_BUSY);
+        assert_eq!(pause_after_work(16, 8, 1), PAUSE);
+        assert_eq!(pause_after_work(8, 8, 1000), PAUSE_SCARCE);
     }
 }

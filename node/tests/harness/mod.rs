@@ -137,6 +137,19 @@ impl Node {
         values.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
     }
 
+    /// Asks the admin listener: status and body of its answer.
+    pub fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("connecting");
+        let len = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: {len}\r\n\r\n{body}")
+            .expect("sending");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+
     /// The values of a metric on each core.
     pub fn metric_per_core(&self, name: &str) -> Vec<f64> {
         let text = http_get(self.admin, "/metrics").expect("asking for metrics");

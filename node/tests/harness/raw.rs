@@ -240,10 +240,16 @@ impl Request {
         self.run_on(node, &mut Connection::open(node))
     }
 
-    /// Sends it and reads the answer.
-    pub fn run_on(&self, node: &Node, connection: &mut Connection) -> Response {
+    /// All of it on the wire, signed.
+    pub fn signed(&self, node: &Node) -> Vec<u8> {
         let (mut wire, _) = self.head(node, &node.credentials());
         wire.extend_from_slice(&self.body);
+        wire
+    }
+
+    /// Sends it and reads the answer.
+    pub fn run_on(&self, node: &Node, connection: &mut Connection) -> Response {
+        let wire = self.signed(node);
         // A node that refuses early may close before all is sent; the answer is there all the same.
         let _ = connection.try_send(&wire);
         connection.receive(&self.method)

@@ -1,0 +1,277 @@
+//! The gate of one core: so many requests are worked on at once; the others wait, and go in the order of [`Queue`].
+//!
+//! A request holds its [`Leave`] while the node works for it, and puts it down while it waits for its client: a slow client keeps nobody out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+
+use super::account::{Account, Standing};
+use super::queue::{Overfull, Queue};
+use super::table::Rates;
+use super::tally::Passage;
+use super::targets::Class;
+
+/// What a client that waited in vain is told to wait before it asks again.
+const RETRY_AFTER_WAIT: NonZeroU16 = NonZeroU16::MIN;
+
+/// The longest that a client is told to wait.
+const RETRY_AFTER_S_MAX: u64 = 60;
+
+/// The gate of a core.
+pub struct Gate {
+    rates: Arc<Rates>,
+    core: usize,
+    /// Requests that hold their leave. May exceed the most: one that has its bytes is not kept waiting again.
+    working: Cell<usize>,
+    queue: RefCell<Queue<oneshot::Sender<Leave>>>,
+    accounts: RefCell<HashMap<Box<str>, Arc<Account>>>,
+    nobody: Arc<Account>,
+}
+
+/// Leave to be worked for, until it is dropped.
+pub struct Leave {
+    gate: Rc<Gate>,
+    slot: usize,
+    is_held: Cell<bool>,
+}
+
+/// A request must slow down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Seconds after which to try again.
+    pub retry_after_s: NonZeroU16,
+}
+
+impl Gate {
+    /// The gate of that core.
+    pub fn new(rates: Arc<Rates>, core: usize) -> Rc<Self> {
+        let nobody = rates.nobody();
+        Rc::new(Gate {
+            rates,
+            core,
+            working: Cell::new(0),
+            queue: RefCell::default(),
+            accounts: RefCell::default(),
+            nobody,
+        })
+    }
+
+    /// The account of a bucket that exists.
+    pub fn account(&self, bucket: &str) -> Arc<Account> {
+        if let Some(account) = self.accounts.borrow().get(bucket) {
+            return account.clone();
+        }
+        let account = self.rates.account(bucket);
+        self.accounts.borrow_mut().insert(bucket.into(), account.clone());
+        account
+    }
+
+    /// The account of requests that are about no bucket of their user.
+    pub fn nobody(&self) -> Arc<Account> {
+        self.nobody.clone()
+    }
+
+    /// Requests at work now.
+    pub fn working(&self) -> usize {
+        self.working.get()
+    }
+
+    /// Requests waiting now.
+    pub fn waiting(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    /// Waits for the turn of a request that came at `begun`, with a body of `bytes`.
+    ///
+    /// # Errors
+    /// Over the ceiling; too many wait; or its turn has not come in time.
+    pub async fn enter(
+        self: &Rc<Self>,
+        account: &Arc<Account>,
+        class: Class,
+        bytes: u64,
+        begun: Instant,
+    ) -> Result<Leave, Refused> {
+        let count = |passage, wait| account.tally.count(self.core, class, passage, wait);
+        let standing = account.enter(class, self.rates.nanos(begun));
+        let passage = match standing {
+            Standing::Committed { .. } => Passage::Committed,
+            Standing::Surplus => Passage::Surplus,
+            Standing::Over { wait } => {
+                count(Passage::Refused, Duration::ZERO);
+                return Err(Refused { retry_after_s: seconds_up(wait) });
+            }
+        };
+        if self.has_room() && self.waiting() == 0 {
+            count(passage, Duration::ZERO);
+            return Ok(self.grant(account.slot));
+        }
+        let leave = self.wait(account, class, bytes, standing).await;
+        count(if leave.is_some() { passage } else { Passage::Refused }, begun.elapsed());
+        leave.ok_or(Refused { retry_after_s: RETRY_AFTER_WAIT })
+    }
+
+    async fn wait(
+        self: &Rc<Self>,
+        account: &Arc<Account>,
+        class: Class,
+        bytes: u64,
+        standing: Standing,
+    ) -> Option<Leave> {
+        let (sender, receiver) = oneshot::channel();
+        let queued: Result<(), Overfull> = match standing {
+            Standing::Committed { due } => self.queue.borrow_mut().push_committed(account, due, sender),
+            _ => self.queue.borrow_mut().push_surplus(account, class, bytes, sender),
+        };
+        queued.ok()?;
+        compio::time::timeout(self.rates.wait_max, receiver).await.ok()?.ok()
+    }
+
+    fn has_room(&self) -> bool {
+        self.working.get() < self.rates.in_flight_max
+    }
+
+    fn grant(self: &Rc<Self>, slot: usize) -> Leave {
+        self.working.set(self.working.get() + 1);
+        Leave { gate: self.clone(), slot, is_held: Cell::new(true) }
+    }
+
+    fn grant_waiting(self: &Rc<Self>) {
+        if self.waiting() == 0 {
+            return;
+        }
+        let now = self.rates.nanos(Instant::now());
+        while self.has_room() {
+            let Some((slot, sender)) = self.queue.borrow_mut().pop(now) else { return };
+            if !sender.is_canceled() {
+                // One who gives up between the check and this gives the leave back by dropping it.
+                let _ = sender.send(self.grant(slot));
+            }
+        }
+    }
+}
+
+impl Leave {
+    /// Puts it down while the request waits for its client.
+    pub fn put_down(&self) {
+        if self.is_held.replace(false) {
+            self.gate.working.set(self.gate.working.get() - 1);
+            self.gate.grant_waiting();
+        }
+    }
+
+    /// Takes it up again, at once: the request holds memory already.
+    pub fn take_up(&self) {
+        if !self.is_held.replace(true) {
+            self.gate.working.set(self.gate.working.get() + 1);
+        }
+    }
+
+    /// The bucket is served so many bytes that were not known when it came.
+    pub fn charge(&self, bytes: u64) {
+        self.gate.queue.borrow_mut().charge(self.slot, bytes);
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.put_down();
+    }
+}
+
+/// Nanoseconds as seconds that a client can be told: at least one.
+fn seconds_up(nanos: u64) -> NonZeroU16 {
+    let seconds = nanos.div_ceil(1_000_000_000).min(RETRY_AFTER_S_MAX);
+    u16::try_from(seconds).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::config;
+
+    fn gate(in_flight_per_core_max: usize, wait_ms: u64) -> Rc<Gate> {
+        let wait_max = config::Period(Duration::from_millis(wait_ms));
+        let config = config::Rates { in_flight_per_core_max, wait_max, ..config::Rates::default() };
+        Gate::new(Rates::new(&config, 1), 0)
+    }
+
+    fn in_runtime(test: impl Future<Output = ()>) {
+        crate::cores::new_runtime().expect("a ring").block_on(test);
+    }
+
+    #[test]
+    fn committed_requests_overtake_a_queue_of_surplus() {
+        in_runtime(async {
+            let gate = gate(1, 60_000);
+            let (flood, modest) = (gate.account("flood"), gate.account("modest"));
+            gate.rates.set("flood", &crate::rates::Wanted { reads: Some(0), ..Default::default() });
+            let order = RefCell::new(Vec::new());
+            let begun = Instant::now();
+            let held = gate.enter(&flood, Class::Read, 0, begun).await.expect("room");
+            let request = async |account: &Arc<Account>, name| {
+                let leave = gate.enter(account, Class::Read, 0, begun).await.expect("a turn");
+                order.borrow_mut().push(name);
+                drop(leave);
+            };
+            let mut all = pin!(async {
+                let floods = futures_util::future::join_all((0..50).map(|_| request(&flood, "flood")));
+                let modests = futures_util::future::join_all((0..5).map(|_| request(&modest, "modest")));
+                futures_util::join!(floods, modests)
+            });
+            assert!((&mut all).now_or_never().is_none());
+            assert_eq!((gate.working(), gate.waiting()), (1, 55));
+            drop(held);
+            all.await;
+            assert_eq!(order.borrow()[..6], ["modest", "modest", "modest", "modest", "modest", "flood"]);
+            assert_eq!((order.borrow().len(), gate.working(), gate.waiting()), (55, 0, 0));
+        });
+    }
+
+    #[test]
+    fn who_waits_too_long_is_refused_and_leaves_no_trace() {
+        in_runtime(async {
+            let gate = gate(1, 1);
+            let account = gate.account("bucket");
+            let held = gate.enter(&account, Class::Write, 0, Instant::now()).await.expect("room");
+            let refused = gate.enter(&account, Class::Write, 0, Instant::now()).await.err();
+            assert_eq!(refused, Some(Refused { retry_after_s: NonZeroU16::MIN }));
+            drop(held);
+            assert_eq!((gate.working(), gate.waiting()), (0, 0));
+            assert_eq!(account.tally.requests(Class::Write, Passage::Refused), 1);
+            assert_eq!(account.tally.requests(Class::Write, Passage::Committed), 1);
+        });
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_client_keeps_nobody_out() {
+        in_runtime(async {
+            let gate = gate(1, 60_000);
+            let account = gate.account("bucket");
+            let slow = gate.enter(&account, Class::Write, 1 << 30, Instant::now()).await.expect("room");
+            slow.put_down();
+            let other = gate.enter(&account, Class::Read, 0, Instant::now()).now_or_never();
+            let other = other.expect("at once").expect("room");
+            slow.take_up();
+            assert_eq!(gate.working(), 2);
+            drop((slow, other));
+            assert_eq!(gate.working(), 0);
+        });
+    }
+
+    #[test]
+    fn a_client_is_told_to_wait_for_whole_seconds_and_not_too_many() {
+        let told = [0, 1, 1_000_000_000, 1_000_000_001, u64::MAX].map(|nanos| seconds_up(nanos).get());
+        assert_eq!(told, [1, 1, 1, 2, 60]);
+    }
+}
