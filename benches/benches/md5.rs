@@ -25,8 +25,9 @@ fn bodies(count: usize, len: usize) -> Vec<Vec<u8>> {
 fn batch(kernel: Kernel, bodies: &[Vec<u8>]) -> Vec<[u32; 4]> {
     let mut states = vec![STATE_INITIAL; bodies.len()];
     let jobs = states.iter_mut().zip(bodies);
-    let job = |(state, body)| Job { state, blocks: blocks(body), need: Need::Urgent };
-    hash(kernel, &mut jobs.map(job).collect::<Vec<_>>());
+    let mut jobs: Vec<Job<'_>> =
+        jobs.map(|(state, body)| Job { state, blocks: blocks(body), need: Need::Urgent }).collect();
+    hash(kernel, &mut jobs);
     states
 }
 
