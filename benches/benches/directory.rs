@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::task::{Context, Waker};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::crypto::{MasterKey, SystemRandom};
