@@ -53,9 +53,9 @@ pub enum Progress {
 /// Who makes the records.
 enum Machine {
     /// rustls: during the handshake, and afterwards for TLS 1.2 and ChaCha20.
-    Rustls(UnbufferedServerConnection),
+    Rustls(Box<UnbufferedServerConnection>),
     /// We do.
-    Direct(Direct),
+    Direct(Box<Direct>),
     /// Nobody: taking over has failed.
     Gone,
 }
@@ -84,7 +84,9 @@ impl Records {
     /// When rustls doesn't take the configuration.
     pub fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
         Ok(Records {
-            machine: Machine::Rustls(UnbufferedServerConnection::new(config).map_err(io::Error::other)?),
+            machine: Machine::Rustls(Box::new(
+                UnbufferedServerConnection::new(config).map_err(io::Error::other)?,
+            )),
             incoming: Vec::new(),
             start: 0,
             plaintext: Vec::new(),
@@ -143,9 +145,8 @@ impl Records {
             return Ok(false);
         }
         if let Machine::Rustls(tls) = std::mem::replace(&mut self.machine, Machine::Gone) {
-            self.machine = Machine::Direct(
-                Direct::take_over(tls).inspect_err(|_| self.is_failed = true).map_err(invalid)?,
-            );
+            let direct = Direct::take_over(*tls).inspect_err(|_| self.is_failed = true).map_err(invalid)?;
+            self.machine = Machine::Direct(Box::new(direct));
         }
         Ok(true)
     }
