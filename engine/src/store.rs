@@ -304,6 +304,9 @@ impl Store {
         let reserve = choose_reserve(&shapes, usize::from(first.copies), first.shard_count);
         let table =
             SegmentTable::new(&shapes, &headers, usize::from(first.copies), first.segment_size, reserve);
+        if layouts.iter().any(Option::is_none) {
+            table.await_sessions(u32::from(first.shard_count));
+        }
         Ok(Arc::new(Store {
             id: first.store_id,
             segment_size: first.segment_size,

@@ -56,6 +56,10 @@ pub struct SegmentTable {
     segment_size: u64,
     /// While logs are replayed nothing is freed: counts are not final.
     is_recovering: AtomicBool,
+    /// Sessions of shards that have to begin before what nothing refers to is freed: see [`SegmentTable::await_sessions`].
+    awaited_sessions: AtomicU32,
+    /// Replay is over, and only sessions are waited for.
+    is_finish_due: AtomicBool,
 }
 
 #[derive(Default)]
@@ -190,8 +194,8 @@ impl SegmentTable {
         let indexes_used = headers.iter().map(|header| header.id.index().0 + 1).max().unwrap_or(0);
         let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum::<u32>().max(indexes_used);
         let entries: Box<[Entry]> = (0..slot_total).map(|_| Entry::default()).collect();
-        let newest = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0);
-        let counter = newest + UNSEEN_IDS_MAX * (1 + absent_mask(devices));
+        // A header that a crash kept from all but one device may be out of sight, with that device: its id must not be given again.
+        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0) + UNSEEN_IDS_MAX;
         let mut taken: Vec<Vec<bool>> =
             devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
         for header in newest_of_each_index(headers, entries.len()) {
@@ -231,11 +235,24 @@ impl SegmentTable {
             copies,
             segment_size,
             is_recovering: AtomicBool::new(true),
+            awaited_sessions: AtomicU32::new(0),
+            is_finish_due: AtomicBool::new(false),
         })
     }
 
     /// Gives out a segment. Its header must be durable on all places before anything else is written to it.
     pub fn allocate(&self, wanted: &Wanted) -> Result<Allocation> {
+        match self.try_allocate(wanted) {
+            // A store without any other space could never begin its sessions.
+            Err(Error::Full) if self.is_finish_due.swap(false, SeqCst) => {
+                self.free_what_is_dead();
+                self.try_allocate(wanted)
+            }
+            result => result,
+        }
+    }
+
+    fn try_allocate(&self, wanted: &Wanted) -> Result<Allocation> {
         let mut slots = self.slots.lock().expect("no holder panics");
         if wanted.kind == SegmentKind::Bulk
             && let Some(resumed) = self.resume(&mut slots, wanted.temperature)
@@ -503,8 +520,38 @@ impl SegmentTable {
         Some(self.current(id)?.live())
     }
 
-    /// Replay is over: frees bulk segments that nothing refers to, and lets the others be filled up.
+    /// A device is away, and the end of a log may be on it alone: until the sessions of that many shards have begun, which makes that end void, it may refer to
+    /// segments that seem dead.
+    pub(crate) fn await_sessions(&self, count: u32) {
+        self.awaited_sessions.store(count, SeqCst);
+    }
+
+    /// There is no other space: frees what is dead without waiting for sessions. Whether they were waited for.
+    pub(crate) fn waits_no_more(&self) -> bool {
+        let was_waiting = self.is_finish_due.swap(false, SeqCst);
+        if was_waiting {
+            self.free_what_is_dead();
+        }
+        was_waiting
+    }
+
+    /// The session of a shard has begun, durably.
+    pub(crate) fn session_began(&self) {
+        let before = self.awaited_sessions.fetch_update(SeqCst, SeqCst, |count| count.checked_sub(1));
+        if before == Ok(1) && self.is_finish_due.swap(false, SeqCst) {
+            self.free_what_is_dead();
+        }
+    }
+
+    /// Replay is over: frees bulk segments that nothing refers to, and lets the others be filled up; once sessions that are waited for have begun.
     pub fn finish_recovery(&self) {
+        self.is_finish_due.store(true, SeqCst);
+        if self.awaited_sessions.load(SeqCst) == 0 && self.is_finish_due.swap(false, SeqCst) {
+            self.free_what_is_dead();
+        }
+    }
+
+    fn free_what_is_dead(&self) {
         self.is_recovering.store(false, SeqCst);
         let segment_blocks = (self.segment_size / BLOCK_SIZE as u64) as u32;
         for entry in &self.entries {
@@ -681,14 +728,6 @@ impl Slots {
         }
         (low as u32).min(self.free_indexes.len() as u32)
     }
-}
-
-/// Which devices are away, as a number: ids of sessions with different devices must differ. A header that a crash kept from all but one device is out of sight
-/// while that device is away, and its id must not be given again. The session that gave it had the device, the present one has not, so that their numbers differ;
-/// with more than six devices they may be the same, but seldom.
-fn absent_mask(devices: &[DeviceShape]) -> u64 {
-    let absent = devices.iter().enumerate().filter(|(_, device)| !device.takes_writes);
-    absent.fold(0, |mask, (i, _)| mask | 1 << (i % 6))
 }
 
 /// Of several headers with the same index, the one with the highest counter is the segment; the others are stale slots.

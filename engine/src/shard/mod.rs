@@ -183,6 +183,7 @@ impl<D: Device> Shard<D> {
     async fn run_batch(&self) -> std::result::Result<(), ()> {
         if let Some(opening) = self.log.begin_session(&self.core).await? {
             self.apply(opening);
+            self.core.store.table.session_began();
         }
         self.log.run_batch(&self.core).await?.into_iter().for_each(|record| self.apply(record));
         Ok(())
