@@ -402,7 +402,8 @@ impl SegmentTable {
 
     /// Whether new data may be taken in at all.
     pub fn admit_data(&self) -> Result<()> {
-        if self.free_count.load(SeqCst) > self.kept_from_data() {
+        let has_room = || self.free_count.load(SeqCst) > self.kept_from_data();
+        if has_room() || (self.waits_no_more() && has_room()) {
             return Ok(());
         }
         let slots = self.slots.lock().expect("no holder panics");
