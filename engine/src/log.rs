@@ -7,8 +7,8 @@
 //! The log is one sequence of records in two **strands** of segments: new records go to the hot one, those that compaction moves to the cold one. A batch
 //! is of one temperature; LSNs run through both.
 //!
-//! When a batch can't be made durable all queued records fail and their LSNs are given again: nothing after a failed record was acknowledged. After a failed
-//! write the batch is tried once more in a new segment on other devices; if there is none, the log has stopped for good ([`Error::ReadOnly`]).
+//! When a batch can't be made durable all queued records fail and their LSNs are given again: nothing after a failed record was acknowledged. A batch of
+//! compaction for which there is no room fails alone, since nothing of it was written; what is queued behind it takes its LSNs. After a failed write the batch is tried once more in a new segment on other devices; if there is none, the log has stopped for good ([`Error::ReadOnly`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -306,10 +306,30 @@ impl Log {
                 let committed = |(queued, place)| self.committed(queued, place);
                 Ok(batch.into_iter().zip(places).map(committed).collect())
             }
+            Err(Error::Full) if batch[0].change.temperature == Temperature::Cold => {
+                self.leave_out(first, batch);
+                Ok(Vec::new())
+            }
             Err(error) => {
                 self.fail(error, first, batch);
                 Err(())
             }
+        }
+    }
+
+    /// Those records have failed alone, and nothing of them was written: what is queued behind them takes their LSNs. It was decided on what is applied, so
+    /// it stands without them.
+    fn leave_out(&self, first: Lsn, batch: Vec<Queued>) {
+        self.queued_len.set(self.queued_len.get() - batch_len(&batch) as u64);
+        let mut next = first;
+        for queued in self.queue.borrow_mut().iter_mut() {
+            queued.lsn = next;
+            next = Lsn(next.0 + 1);
+        }
+        self.next_lsn.set(next);
+        for Queued { change, done, .. } in batch {
+            drop(change);
+            done.complete(Err(Error::Full));
         }
     }
 
@@ -522,4 +542,126 @@ fn accepted_len(batch: &[Queued]) -> usize {
 /// Bytes to the beginning of the next record.
 pub(crate) fn padded(record_len: usize) -> usize {
     record_len.next_multiple_of(RECORD_ALIGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::crypto::{MasterKey, Random};
+    use crate::device::IoFailure;
+    use crate::format::superblock::Tier;
+    use crate::ids::UnixMillis;
+    use crate::store::{FormatOptions, Store, format};
+
+    /// A medium in memory that takes no time.
+    #[derive(Clone)]
+    struct Memory(Rc<RefCell<Vec<u8>>>);
+
+    impl Device for Memory {
+        fn capacity(&self) -> u64 {
+            self.0.borrow().len() as u64
+        }
+
+        async fn read(
+            &self,
+            mut buffer: AlignedBuffer,
+            offset: u64,
+        ) -> (std::result::Result<(), IoFailure>, AlignedBuffer) {
+            let len = buffer.len();
+            buffer.copy_from_slice(&self.0.borrow()[offset as usize..][..len]);
+            (Ok(()), buffer)
+        }
+
+        async fn write(&self, buffer: Rc<AlignedBuffer>, offset: u64) -> std::result::Result<(), IoFailure> {
+            self.0.borrow_mut()[offset as usize..][..buffer.len()].copy_from_slice(&buffer);
+            Ok(())
+        }
+
+        async fn flush(&self) -> std::result::Result<(), IoFailure> {
+            Ok(())
+        }
+    }
+
+    struct Counted(u8);
+
+    impl Random for Counted {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            self.0 += 1;
+            bytes.fill(self.0);
+        }
+    }
+
+    /// What ends without waiting for anything.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("the medium takes no time")
+    }
+
+    fn core() -> Rc<Core<Memory>> {
+        let devices = [Memory(Rc::new(RefCell::new(vec![0; 16 << 20])))];
+        let options = FormatOptions {
+            copies: 1,
+            shard_count: 1,
+            segment_size: Some(1 << 20),
+            inline_max: 32 * 1024,
+            tiers: vec![Tier::Nvme],
+        };
+        let master = || MasterKey::new([42; 32]);
+        now(format(&devices, &options, &master(), UnixMillis(1), &mut Counted(0))).expect("formatted");
+        let store = now(Store::open(&devices, master())).expect("opened");
+        store.table.finish_recovery();
+        Core::new(store, 0, devices.into(), Box::new(Counted(1)))
+    }
+
+    fn change(core: &Core<Memory>, temperature: Temperature) -> Change {
+        Change {
+            bucket: BucketId(0),
+            record: core.draft_open().expect("drafted").record,
+            effect: Effect::Open,
+            settlement: None,
+            pins: Vec::new(),
+            locks: Vec::new(),
+            temperature,
+            purpose: if temperature == Temperature::Cold { Purpose::Move } else { Purpose::Log },
+        }
+    }
+
+    #[test]
+    fn a_batch_of_compaction_without_room_fails_alone_and_the_next_takes_its_lsns() {
+        let core = core();
+        let resume = Resume {
+            strands: [Strand::default(), Strand::default()],
+            next_lsn: Lsn(1),
+            next_sequence: 0,
+            segments: Vec::new(),
+        };
+        let opening = core.draft_open().expect("drafted").record;
+        let log = Log::new(ShardId(0), 99, resume, opening, core.store.segment_size);
+        let opened = now(log.begin_session(&core)).expect("there is room").expect("it is the first");
+        assert_eq!(opened.lsn, Lsn(1));
+        let wanted = Wanted {
+            kind: SegmentKind::Bulk,
+            temperature: Temperature::Cold,
+            stream: 0,
+            purpose: Purpose::Move,
+        };
+        while core.store.table.allocate(&wanted).is_ok() {}
+        let append = |temperature| log.append(change(&core, temperature)).expect("the log runs");
+        let moved = [append(Temperature::Cold), append(Temperature::Cold)];
+        let stored = [append(Temperature::Hot), append(Temperature::Hot)];
+        let moved_later = append(Temperature::Cold);
+        assert!(now(log.run_batch(&core)).expect("the log goes on").is_empty());
+        for moved in moved {
+            assert_eq!(now(moved.wait()), Some(Err(Error::Full)));
+        }
+        // The open hot segment has room.
+        let committed = now(log.run_batch(&core)).expect("it does not fail with those before it");
+        let lsns: Vec<Lsn> = committed.iter().map(|record| record.lsn).collect();
+        assert_eq!(lsns, [Lsn(2), Lsn(3)], "LSNs have no gap");
+        drop(stored);
+        assert!(now(log.run_batch(&core)).expect("the log goes on").is_empty());
+        assert_eq!(now(moved_later.wait()), Some(Err(Error::Full)));
+        assert_eq!((log.queued_len.get(), log.next_lsn.get()), (0, Lsn(4)));
+    }
 }
