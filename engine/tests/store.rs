@@ -576,3 +576,37 @@ fn uploads_are_listed_by_key_and_age() {
         assert_eq!((seen, prefixes), (expected, vec![b"d/".to_vec()]));
     });
 }
+
+#[test]
+fn a_bucket_is_emptied_before_parts_that_come_later() {
+    run(async {
+        let devices = formatted(1, 64 << 20, 1).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        let upload = store.create_upload("k").await.expect("an upload");
+        let mut drafts = Vec::new();
+        for number in [1, 2] {
+            let content = store.content(&data(number, 100_000), Layout::Frames).await.expect("written");
+            let mut new = engine::NewPart {
+                bucket: store.bucket(),
+                key: b"k".to_vec(),
+                upload_id: upload,
+                ..engine::NewPart::default()
+            };
+            new.summary.number = number as u16;
+            drafts.push(store.core.draft_part(&store.sealing(), new, content).expect("drafted"));
+        }
+        let second = drafts.pop().expect("two");
+        let first = drafts.pop().expect("two");
+        let mut first = Box::pin(store.home().put_part(first));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        let mut emptied = Box::pin(store.home().empty_bucket(store.bucket()));
+        assert!(futures_util::poll!(emptied.as_mut()).is_pending());
+        let mut second = Box::pin(store.home().put_part(second));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        let (first, emptied, second) = futures_util::join!(first, emptied, second);
+        assert_eq!((first, emptied, second), (Ok(()), Ok(()), Ok(())));
+        let view = store.home().upload(store.bucket(), b"k", upload).await.expect("it goes on");
+        let lsns: Vec<u64> = view.parts.iter().map(|(lsn, _)| lsn.0).collect();
+        assert_eq!(lsns[1] - lsns[0], 2, "the record that empties the bucket lies between them");
+    });
+}

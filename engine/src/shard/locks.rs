@@ -60,7 +60,7 @@ impl Locks {
         Some(KeyLock { locks: self.clone(), bucket, what: Locked::Key(key.into()), is_counted: true })
     }
 
-    /// Waits for all keys of a bucket: those who have one are waited for, and nobody gets another meanwhile.
+    /// Waits for all keys of a bucket: those who have one are waited for, and nobody who comes later gets one, or a part, before.
     pub(crate) async fn exclude(self: &Rc<Self>, bucket: BucketId) -> KeyLock {
         loop {
             let released = self.released.wait();
@@ -81,7 +81,19 @@ impl Locks {
         }
     }
 
-    /// Takes part in the changes of a bucket without a key of its own.
+    /// Takes part in the changes of a bucket without a key of its own, after those who wait for the bucket alone. The caller holds no other lock of that
+    /// bucket: they would wait for each other.
+    pub(crate) async fn enter_in_turn(self: &Rc<Self>, bucket: BucketId) -> KeyLock {
+        loop {
+            let released = self.released.wait();
+            if !self.excluded.borrow().contains(&bucket) {
+                return self.enter(bucket);
+            }
+            released.await;
+        }
+    }
+
+    /// The same at once, before those who wait: for what is seldom, or already holds a lock of that bucket.
     pub(crate) fn enter(self: &Rc<Self>, bucket: BucketId) -> KeyLock {
         *self.counts.borrow_mut().entry(bucket).or_default() += 1;
         KeyLock { locks: self.clone(), bucket, what: Locked::Part, is_counted: true }
@@ -123,5 +135,54 @@ impl Drop for KeyLock {
             }
         }
         self.locks.released.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const BUCKET: BucketId = BucketId(7);
+
+    /// What a future has come to, polled once.
+    fn look<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        future.now_or_never()
+    }
+
+    #[test]
+    fn whoever_wants_a_bucket_alone_gets_it_before_all_who_come_later() {
+        let locks = Rc::new(Locks::default());
+        let part = locks.enter_in_turn(BUCKET).now_or_never().expect("nobody has it");
+        let key = locks.lock(BUCKET, b"a").now_or_never().expect("nobody has it");
+        let mut alone = pin!(locks.exclude(BUCKET));
+        assert!(look(alone.as_mut()).is_none(), "two are before it");
+        let mut later_part = pin!(locks.enter_in_turn(BUCKET));
+        let mut later_key = pin!(locks.lock(BUCKET, b"b"));
+        assert!(look(later_part.as_mut()).is_none(), "a part that came later is before it");
+        assert!(look(later_key.as_mut()).is_none(), "a key that came later is before it");
+        assert!(locks.enter_in_turn(BucketId(8)).now_or_never().is_some(), "another bucket waits too");
+        drop(part);
+        assert!(look(alone.as_mut()).is_none(), "one is before it");
+        drop(key);
+        let had = look(alone.as_mut()).expect("all who were before are gone");
+        assert!(look(later_part.as_mut()).is_none() && look(later_key.as_mut()).is_none());
+        drop(had);
+        assert!(look(later_part.as_mut()).is_some() && look(later_key.as_mut()).is_some());
+    }
+
+    #[test]
+    fn whoever_gives_up_waiting_for_a_bucket_holds_nobody_up() {
+        let locks = Rc::new(Locks::default());
+        let _part = locks.enter(BUCKET);
+        {
+            let mut alone = pin!(locks.exclude(BUCKET));
+            assert!(look(alone.as_mut()).is_none());
+        }
+        assert!(locks.enter_in_turn(BUCKET).now_or_never().is_some());
+        assert!(locks.lock(BUCKET, b"a").now_or_never().is_some());
     }
 }

@@ -304,16 +304,18 @@ impl<D: Device> Shard<D> {
     /// Begins an upload.
     pub async fn create_upload(&self, draft: Draft) -> Result<()> {
         self.log.admit_data(&self.core, draft.record.record_len())?;
+        let lock = self.locks.enter_in_turn(draft.bucket).await;
         self.state.borrow().check_open(draft.bucket)?;
-        self.commit_entered(draft).await
+        self.commit_holding(draft, lock).await
     }
 
     /// Puts a part, in place of an earlier one with its number.
     pub async fn put_part(&self, draft: Draft) -> Result<()> {
         self.log.admit_data(&self.core, draft.record.record_len())?;
         let Effect::Part(part) = &draft.effect else { unreachable!("a part is drafted as one") };
+        let lock = self.locks.enter_in_turn(draft.bucket).await;
         self.state.borrow().check_upload(draft.bucket, &part.key, part.upload_id)?;
-        self.commit_entered(draft).await
+        self.commit_holding(draft, lock).await
     }
 
     /// Gives an upload up: its parts are gone. Admitted also when the store is full.
@@ -322,8 +324,9 @@ impl<D: Device> Shard<D> {
             unreachable!("an abort is drafted as an upload's end")
         };
         let upload = *upload;
+        let lock = self.locks.enter_in_turn(draft.bucket).await;
         self.state.borrow_mut().begin_ending(draft.bucket, key, upload)?;
-        self.commit_entered(draft).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
+        self.commit_holding(draft, lock).await.inspect_err(|_| self.state.borrow_mut().cancel_ending(upload))
     }
 
     /// Makes the object of an upload the key's current version and ends the upload; gives back the version's id.
@@ -671,6 +674,10 @@ impl<D: Device> Shard<D> {
     /// Commits a change of a bucket that is of no key.
     async fn commit_entered(&self, draft: Draft) -> Result<()> {
         let lock = self.locks.enter(draft.bucket);
+        self.commit_holding(draft, lock).await
+    }
+
+    async fn commit_holding(&self, draft: Draft, lock: KeyLock) -> Result<()> {
         self.commit(draft, None, vec![lock])?.wait().await.map(|_| ())
     }
 
