@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::flush::{FlushQueue, Lane, Step, Waiting};
 use crate::format::checkpoint::Pointer;
 use crate::format::segment::{Place, SegmentHeader};
-use crate::format::superblock::CHECKPOINT_OFFSET;
+use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Verdict};
 use crate::ids::{DeviceIndex, ObjectId, SegmentId, ShardId, UnixMillis, UploadId};
 use crate::index::lsm::BlockCache;
 use crate::limits::{BLOCK_CACHE_LEN, BLOCK_SIZE};
@@ -274,6 +274,40 @@ impl<D: Device> Core<D> {
             }
         }
         blocks
+    }
+
+    /// Writes each damaged superblock copy again from the other one of its device. For a store that has opened: before, whose a device is rests on the copies.
+    /// That it can't be done keeps nobody from anything, since the good copy is not touched.
+    pub(crate) async fn mend_superblocks(&self) {
+        for index in (0..self.devices.len() as u16).map(DeviceIndex) {
+            let Ok(attached) = self.writable(index) else { continue };
+            if let Some((good, offset)) = self.damaged_superblock(index, attached).await
+                && attached.device.write(Rc::new(good), offset).await.is_ok()
+                && self.flush_device(index).await.is_ok()
+            {
+                self.counters.superblocks_mended.add(1);
+            }
+        }
+    }
+
+    /// The good copy and where the other is, if that is damaged.
+    async fn damaged_superblock(
+        &self,
+        index: DeviceIndex,
+        attached: &Attached<D>,
+    ) -> Option<(AlignedBuffer, u64)> {
+        let (mut good, mut damaged) = (None, None);
+        for offset in COPY_OFFSETS {
+            let (result, block) = attached.device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
+            if result.is_err() || Superblock::is_damaged(&block) {
+                damaged = Some(offset);
+            } else if let Verdict::Present(superblock) = Superblock::decode(&block)
+                && (superblock.store_id, superblock.device_index) == (self.store.id, index)
+            {
+                good = Some(block);
+            }
+        }
+        good.zip(damaged)
     }
 
     /// The places of a segment, those first that this core prefers: readers spread over the copies.

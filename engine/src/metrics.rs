@@ -54,6 +54,8 @@ counters! {
     device_flushes,
     /// Devices fenced after a failed write or flush.
     devices_fenced,
+    /// Damaged superblock copies that were written again from the other one of their device.
+    superblocks_mended,
     /// Batches of records appended to commit logs.
     log_appends,
     /// Records committed.

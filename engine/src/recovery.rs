@@ -77,7 +77,7 @@ struct Restored<D: Device> {
 /// Opens a shard: its checkpoint, and the log after it. Shard 0 comes first, since the others need the keys in its catalog. The shard's session begins with
 /// its first write, which must wait for the end of recovery ([`crate::segment::table::SegmentTable::finish_recovery`]): before, no space is known to be free.
 ///
-/// A store that takes no writes (a device is missing) opens all the same, for reading.
+/// A store that takes no writes (a device is missing) opens all the same, for reading. With shard 0 open, damaged superblock copies are written again.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when acknowledged records are lost, [`Error::Key`], [`Error::Io`].
@@ -86,7 +86,11 @@ pub async fn open_shard<D: Device>(
     id: ShardId,
     progress: impl FnMut(Progress),
 ) -> Result<Rc<Shard<D>>> {
-    open_watched(core, id, progress, &mut |_| {}).await
+    let shard = open_watched(core.clone(), id, progress, &mut |_| {}).await?;
+    if id == ShardId(0) {
+        core.mend_superblocks().await;
+    }
+    Ok(shard)
 }
 
 /// The same, and tells the place of every record of the log that it applies.

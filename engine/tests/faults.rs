@@ -11,9 +11,10 @@ use engine::format::record::{
     HEADER_SIZE, RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
 use engine::format::segment::{Place, Predecessor, SegmentHeader, SegmentKind, Temperature};
+use engine::format::superblock::{COPY_OFFSETS, Superblock, Verdict};
 use engine::ids::*;
 use engine::segment::table::{DeviceShape, Purpose, SegmentTable, Wanted};
-use engine::{Core, Error, Layout, ObjectWriter, Precondition};
+use engine::{Core, Error, Layout, ObjectWriter, Precondition, Store};
 use futures_util::future::join_all;
 use support::*;
 use zerocopy::IntoBytes;
@@ -697,4 +698,80 @@ fn log_end(
         }
         panic!("no log")
     })
+}
+
+fn superblock_copies(device: &MemoryDevice) -> [Verdict; 2] {
+    COPY_OFFSETS
+        .map(|offset| device.with_bytes(|bytes| Superblock::decode(&bytes[offset as usize..][..4096])))
+}
+
+fn flip_superblock(device: &MemoryDevice, copy: usize, byte: usize) {
+    device.with_bytes(|bytes| bytes[COPY_OFFSETS[copy] as usize + byte] ^= 1);
+}
+
+#[test]
+fn a_damaged_superblock_copy_is_whole_again_after_an_opening() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        // In the magic, which makes the copy look like none, and elsewhere.
+        for (copy, byte) in [(0, 3), (1, 300), (0, 4000), (1, 0)] {
+            flip_superblock(&devices[1], copy, byte);
+            assert!(!matches!(superblock_copies(&devices[1])[copy], Verdict::Present(_)));
+            let store = TestStore::open(&devices).await.expect("the other copy is good");
+            assert_eq!(store.core.counters.superblocks_mended.value(), 1);
+            let [first, second] = superblock_copies(&devices[1]);
+            assert!(matches!(first, Verdict::Present(_)), "copy 0 after {copy}:{byte}: {first:?}");
+            assert_eq!(first, second);
+            drop(store);
+            let store = TestStore::open(&devices).await.expect("opened");
+            assert_eq!(store.core.counters.superblocks_mended.value(), 0, "there was nothing to mend");
+        }
+    });
+}
+
+#[test]
+fn a_superblock_copy_that_cannot_be_mended_keeps_nobody_from_opening() {
+    run(async {
+        for fails_flush in [false, true] {
+            let devices = formatted(1, 64 * MIB, 1).await;
+            flip_superblock(&devices[0], 0, 300);
+            if fails_flush {
+                devices[0].fail_flushes()
+            } else {
+                devices[0].fail_writes()
+            }
+            let store = Store::open(&devices, master()).await.expect("the other copy is good");
+            let core = Core::new(store.clone(), 0, devices.clone(), Box::new(Seeded(1)));
+            engine::open_shard(core.clone(), ShardId(0), |_| {}).await.expect("a shard");
+            assert_eq!(core.counters.superblocks_mended.value(), 0);
+            // A failed flush may have been about anything that was written.
+            assert_eq!(store.is_fenced(DeviceIndex(0)), fails_flush);
+        }
+    });
+}
+
+#[test]
+fn a_check_and_a_look_leave_a_damaged_superblock_copy_as_it_is() {
+    run(async {
+        let devices = formatted(1, 64 * MIB, 1).await;
+        drop(TestStore::open(&devices).await.expect("opened"));
+        flip_superblock(&devices[0], 1, 300);
+        let before = devices[0].with_bytes(|bytes| bytes.to_vec());
+        engine::fsck::check(devices.clone(), master(), engine::fsck::Depth::Data, &mut |_| {})
+            .await
+            .expect("checked");
+        let opened = engine::inspect::Opened::open(devices.clone(), master()).await.expect("opened");
+        let [Verdict::Present(superblock), _] = superblock_copies(&devices[0]) else {
+            panic!("copy 0 is good")
+        };
+        let first = devices[0].with_bytes(|bytes| {
+            bytes.chunks(4096).enumerate().find_map(|(block, bytes)| {
+                let header = engine::format::segment::SegmentHeader::decode(bytes, superblock.store_id)?;
+                (header.kind == SegmentKind::Commit).then_some((block, header.id))
+            })
+        });
+        let (_, segment) = first.expect("a log");
+        opened.record(segment, 4096).await.expect("a record");
+        assert!(devices[0].with_bytes(|bytes| bytes == before), "the device was changed");
+    });
 }

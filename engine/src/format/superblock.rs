@@ -4,7 +4,8 @@
 //! 0          64 KiB     1 MiB              segment_offset
 //! | copy A   | copy B   | checkpoint area  | slot 0 | slot 1 | ...            |
 //! ```
-//! Both copies are written when the store is formatted, and nothing in them changes after that; the newest that verifies counts.
+//! Both copies are written when the store is formatted, and nothing in them changes after that; the newest that verifies counts. A copy that was damaged
+//! is written again from the other.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -204,6 +205,12 @@ impl Superblock {
             Ok(superblock) => Verdict::Present(Box::new(superblock)),
             Err(what) => Verdict::Unreadable(what),
         }
+    }
+
+    /// Whether those bytes are no superblock of any release: they don't begin as one, or are not what was written.
+    pub fn is_damaged(bytes: &[u8]) -> bool {
+        let Ok((layout, _)) = SuperblockLayout::ref_from_prefix(bytes) else { return true };
+        layout.magic != MAGIC || layout.checksum != checksum_128(&layout.as_bytes()[..BLOCK_SIZE - 16])
     }
 
     fn from_layout(layout: &SuperblockLayout) -> Result<Self, &'static str> {
