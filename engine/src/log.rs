@@ -547,6 +547,7 @@ pub(crate) fn padded(record_len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use futures_util::future::LocalBoxFuture;
 
     use super::*;
     use crate::crypto::{MasterKey, Random};
@@ -582,6 +583,8 @@ mod tests {
         async fn flush(&self) -> std::result::Result<(), IoFailure> {
             Ok(())
         }
+
+        fn detach(&self, _task: LocalBoxFuture<'static, ()>) {}
     }
 
     struct Counted(u8);
