@@ -16,6 +16,7 @@ use crate::device::{AlignedBuffer, Device, IoFailure};
 use crate::error::{Error, Result};
 use crate::flush::{FlushQueue, Lane, Step, Waiting};
 use crate::format::checkpoint::Pointer;
+use crate::format::lease::Lease;
 use crate::format::segment::{Place, SegmentHeader};
 use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Verdict};
 use crate::ids::{DeviceIndex, ObjectId, SegmentId, ShardId, UnixMillis, UploadId};
@@ -204,6 +205,9 @@ impl<D: Device> Core<D> {
 
     /// Writes a segment's header to all its copies and makes it durable.
     pub(crate) async fn write_header(&self, header: &SegmentHeader) -> Result<()> {
+        if !self.store.table.is_leased(header.id) {
+            self.write_lease(Lease::of(header.id.counter())).await?;
+        }
         let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
         block.copy_from_slice(header.encode(self.store.id).as_bytes());
         // A write that is given up may still land: the slot is nobody else's until the kernel lets go of the buffer.
@@ -214,13 +218,25 @@ impl<D: Device> Core<D> {
         self.flush(header.places.iter().map(|place| place.device)).await
     }
 
-    /// Writes a checkpoint pointer to every device that takes writes, and makes it durable. At least as many as there are copies must take it, so that any
-    /// devices with which the store opens hold it.
+    /// Makes a lease durable before an id is used that it covers. Cores that come to the same end write the same bytes.
+    async fn write_lease(&self, lease: Lease) -> Result<()> {
+        self.write_everywhere(lease.encode(self.store.id).as_bytes(), lease.offset()).await?;
+        self.store.table.extend_lease(lease);
+        Ok(())
+    }
+
+    /// Writes a checkpoint pointer to every device that takes writes, and makes it durable.
     pub(crate) async fn write_pointer(&self, pointer: &Pointer, turn: u64) -> Result<()> {
-        let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
-        block.copy_from_slice(pointer.encode(self.store.id).as_bytes());
-        let block = Rc::new(block);
         let offset = CHECKPOINT_OFFSET + Pointer::offset(pointer.shard, turn);
+        self.write_everywhere(pointer.encode(self.store.id).as_bytes(), offset).await
+    }
+
+    /// Writes a block to the same place of every device that takes writes, and makes it durable. At least as many as there are copies must take it, so that any
+    /// devices with which the store opens hold it.
+    async fn write_everywhere(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut block = AlignedBuffer::zeroed(BLOCK_SIZE);
+        block.copy_from_slice(bytes);
+        let block = Rc::new(block);
         let mut written = 0;
         for index in (0..self.devices.len() as u16).map(DeviceIndex) {
             let Ok(attached) = self.writable(index) else { continue };

@@ -15,6 +15,7 @@ use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
 use crate::flush::FlushTurn;
 use crate::format::checkpoint::Pointer;
+use crate::format::lease::{LEASE_OFFSETS, Lease};
 use crate::format::segment::{Place, SegmentHeader, SegmentKind};
 use crate::format::superblock::{CHECKPOINT_OFFSET, COPY_OFFSETS, Superblock, Tier, Verdict};
 use crate::ids::{DeviceId, DeviceIndex, SegmentId, ShardId, StoreId, UnixMillis};
@@ -290,6 +291,7 @@ impl Store {
                 what: "as many devices are missing as there are copies: what was written last may be on them alone; bring one back",
             });
         }
+        let lease = read_lease(devices, first.store_id).await;
         let (headers, mut unreadable_slots) = read_headers(devices, &layouts, &first).await;
         // A missing device counts with the slots that headers on other devices mention, so that the table has an entry for each.
         let shapes: Vec<DeviceShape> = layouts
@@ -302,8 +304,8 @@ impl Store {
             })
             .collect();
         let reserve = choose_reserve(&shapes, usize::from(first.copies), first.shard_count);
-        let table =
-            SegmentTable::new(&shapes, &headers, usize::from(first.copies), first.segment_size, reserve);
+        let copies = usize::from(first.copies);
+        let table = SegmentTable::new(&shapes, &headers, lease, copies, first.segment_size, reserve);
         if layouts.iter().any(Option::is_none) {
             table.await_sessions(u32::from(first.shard_count));
         }
@@ -413,6 +415,20 @@ async fn read_superblock<D: Device>(device: &D, source: usize) -> Result<Verdict
         (None, Some(failure)) => Err(io_error(source, failure)),
         (None, None) => Ok(verdict),
     }
+}
+
+/// The highest lease on any device.
+async fn read_lease<D: Device>(devices: &[D], store_id: StoreId) -> Lease {
+    let mut highest = Lease::default();
+    for device in devices {
+        for offset in LEASE_OFFSETS {
+            let (result, block) = device.read(AlignedBuffer::zeroed(BLOCK_SIZE), offset).await;
+            if let Some(lease) = result.ok().and_then(|()| Lease::decode(&block, store_id)) {
+                highest = highest.max(lease);
+            }
+        }
+    }
+    highest
 }
 
 /// The headers on all devices, each once, and for each device the slots whose header can't be read.

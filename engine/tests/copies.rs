@@ -4,6 +4,7 @@ mod support;
 
 use engine::format::record::RecordHeader;
 use engine::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
+use engine::format::superblock::{Superblock, Verdict};
 use engine::ids::DeviceIndex;
 use engine::{Content, Error, Layout, Precondition, Store, Upkeep};
 use futures_util::future::join_all;
@@ -198,6 +199,68 @@ fn the_bytes_of_a_put_that_failed_and_may_come_back_are_given_to_nobody_else() {
         let again = TestStore::open(&devices).await.expect("opened");
         assert_eq!(again.get("k").await, Ok(data(1, 3 * MIB / 2)), "it came back, whole");
     });
+}
+
+#[test]
+fn an_id_that_only_a_device_out_of_sight_knows_is_not_given_again() {
+    run(async {
+        let devices = formatted(3, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("a", b"a").await.expect("stored");
+        store.settle().await;
+        drop(store);
+        let before: Vec<Vec<u8>> =
+            devices.iter().map(|device| device.with_bytes(|bytes| bytes.to_vec())).collect();
+        for alone in 0..3 {
+            let devices: Vec<MemoryDevice> = devices.iter().map(MemoryDevice::copy).collect();
+            let known = headers(&devices);
+            let store = TestStore::open(&devices).await.expect("opened");
+            for i in 0..4 {
+                store.put(&format!("of the first {i}"), &data(i, 2 * MIB)).await.expect("stored");
+            }
+            let segments = store.core.store.devices[0].expect("there").segment_offset as usize;
+            drop(store);
+            let mut of_the_first = headers(&devices[alone..=alone]);
+            of_the_first.retain(|header| !known.contains(header));
+            assert!(of_the_first.len() > 2, "{} new segments on device {alone}", of_the_first.len());
+            // The power went before the others had any of it in their segments.
+            let mut left = devices.clone();
+            left.remove(alone);
+            for (i, device) in devices.iter().enumerate().filter(|(i, _)| *i != alone) {
+                device.with_bytes(|bytes| bytes[segments..].copy_from_slice(&before[i][segments..]));
+            }
+            let store = TestStore::open(&left).await.expect("two of three are there");
+            for i in 0..8 {
+                store.put(&format!("of the second {i}"), &data(i, 2 * MIB)).await.expect("stored");
+            }
+            drop(store);
+            let mut of_the_second = headers(&left);
+            of_the_second.retain(|header| !known.contains(header));
+            assert!(of_the_second.len() > 4);
+            for header in of_the_second {
+                assert!(
+                    of_the_first.iter().all(|first| first.id != header.id),
+                    "{:?} was given twice",
+                    header.id
+                );
+            }
+        }
+    });
+}
+
+/// The headers of all segments on those devices.
+fn headers(devices: &[MemoryDevice]) -> Vec<SegmentHeader> {
+    let mut found = Vec::new();
+    for device in devices {
+        device.with_bytes(|bytes| {
+            let Verdict::Present(superblock) = Superblock::decode(bytes) else { panic!("it was formatted") };
+            for slot in 0..superblock.slot_count as usize {
+                let at = superblock.segment_offset as usize + slot * superblock.segment_size as usize;
+                found.extend(SegmentHeader::decode(&bytes[at..], superblock.store_id));
+            }
+        });
+    }
+    found
 }
 
 /// The records of the home shard's log in order: segment, and offset in it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use engine::crypto::ObjectKey;
 use engine::format::catalog::{AccessKey, CatalogChange};
+use engine::format::lease::Lease;
 use engine::format::record::{
     HEADER_SIZE, RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
@@ -404,6 +405,7 @@ fn references_of_a_million_copies_and_more_are_counted() {
     let table = SegmentTable::new(
         &[DeviceShape { slot_count: 8, takes_writes: true, ..DeviceShape::default() }],
         &[],
+        Lease(0),
         1,
         1 << 30,
         0,
@@ -522,7 +524,7 @@ fn a_resumed_segment_is_not_freed_by_one_who_saw_it_dead_before() {
             })
             .collect();
         let shape = [DeviceShape { slot_count: segments + 1, takes_writes: true, ..DeviceShape::default() }];
-        let table = SegmentTable::new(&shape, &headers, 1, 1 << 20, 0);
+        let table = SegmentTable::new(&shape, &headers, Lease(0), 1, 1 << 20, 0);
         headers.iter().for_each(|header| table.add_live(header.id, 4096, 2));
         table.finish_recovery();
         let start = Arc::new(std::sync::Barrier::new(3));
@@ -613,6 +615,7 @@ fn a_dead_resumable_segment_does_not_hide_the_others() {
     let table = SegmentTable::new(
         &[DeviceShape { slot_count: 3, takes_writes: true, ..DeviceShape::default() }],
         &headers,
+        Lease(0),
         1,
         1 << 20,
         1,

@@ -18,6 +18,7 @@ use engine::format::due::{
     DueBody, DueChange, DueItem, decode_due_time, due_key, encode_due_time, item_key, parse_due_key,
     parse_item_key,
 };
+use engine::format::lease::Lease;
 use engine::format::record::{
     RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
@@ -332,6 +333,9 @@ fn upload() -> UploadBody {
 
 #[test]
 fn a_checkpoint_is_what_it_was() {
+    let lease = Lease::of(70_000);
+    let image = matches_image("lease", lease.encode(StoreId([1; 16])).as_bytes());
+    assert_eq!(Lease::decode(&image, StoreId([1; 16])), Some(lease));
     let pointer = Pointer { shard: ShardId(3), lsn: Lsn(500), place: place(8192) };
     let image = matches_image("checkpoint_pointer", pointer.encode(StoreId([1; 16])).as_bytes());
     assert_eq!(Pointer::decode(&image, StoreId([1; 16]), ShardId(3)), Some(pointer));

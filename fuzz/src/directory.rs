@@ -4,6 +4,7 @@ use engine::format::body::Extent;
 use engine::format::checkpoint::{CheckpointBody, Image, Pointer};
 use engine::format::directory::{Entry, extent_key, parse_extent_key, parse_version_key, version_key};
 use engine::format::due::{DueBody, due_key, item_key, parse_due_key, parse_item_key};
+use engine::format::lease::Lease;
 use engine::format::run::{Block, RunDescriptor, encode_pairs};
 use engine::format::settlement::Settlement;
 use engine::format::upkeep::{CursorBody, ReapBody, Scope};
@@ -22,6 +23,16 @@ pub fn checkpoint_pointer(bytes: &[u8]) {
         if let Some(pointer) = Pointer::decode(&image, store, ShardId(shard)) {
             let again = pointer.encode(store);
             assert_eq!(Pointer::decode(again.as_bytes(), store, ShardId(shard)), Some(pointer));
+        }
+    }
+}
+
+/// A block that says how far ids are given.
+pub fn lease(bytes: &[u8]) {
+    for image in block_images(bytes, 4) {
+        let store = image.get(8..24).and_then(|id| id.try_into().ok()).map(StoreId).unwrap_or_default();
+        if let Some(lease) = Lease::decode(&image, store) {
+            assert_eq!(Lease::decode(lease.encode(store).as_bytes(), store), Some(lease));
         }
     }
 }

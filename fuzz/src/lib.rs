@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = targets![
     disk::part,
     disk::upload_end,
     disk::catalog_change,
+    directory::lease,
     directory::checkpoint_pointer,
     directory::checkpoint,
     directory::checkpoint_image,

@@ -1,6 +1,7 @@
 //! Every byte on disk, declared once: pure translation between bytes and types.
 //!
 //! - [`superblock`]: what a device is, twice at its start.
+//! - [`lease`]: how far ids of segments may have been given out.
 //! - [`segment`]: the header block of a segment slot.
 //! - [`record`]: the header of a log record.
 //! - [`body`]: what the payload of each kind of record holds, once unsealed.
@@ -22,6 +23,7 @@ pub mod checkpoint;
 pub mod directory;
 pub mod due;
 pub mod frame;
+pub mod lease;
 pub mod record;
 pub mod run;
 pub mod segment;
@@ -34,7 +36,7 @@ mod cursor;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The version of everything in this folder. It grows with each change that an older binary can't read.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Bytes that do not say what they should, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The superblock: what a device is, what store it belongs to, and where its zones lie.
 //!
 //! ```text
-//! 0          64 KiB     1 MiB              segment_offset
-//! | copy A   | copy B   | checkpoint area  | slot 0 | slot 1 | ...            |
+//! 0          64 KiB     128 KiB   192 KiB   1 MiB              segment_offset
+//! | copy A   | copy B   | lease A | lease B | checkpoint area  | slot 0 | slot 1 | ...            |
 //! ```
 //! Both copies are written when the store is formatted, and nothing in them changes after that; the newest that verifies counts. A copy that was damaged
 //! is written again from the other.

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::format::body::Extent;
+use crate::format::lease::Lease;
 use crate::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
 use crate::limits::{BLOCK_SIZE, COPIES_MAX, RECORD_ALIGN};
@@ -30,9 +31,6 @@ const SEALED: u8 = 2;
 
 /// One pin in the `usage` word. Below it, 2^44 units are 64 million references to a whole bulk segment of 1 GiB; a record in a commit segment has one.
 const PIN: u64 = 1 << 44;
-
-/// More ids than can be given out and reach a single device in one run: one for each stream of each core.
-const UNSEEN_IDS_MAX: u64 = 1 << 16;
 
 /// Free segments that only compaction may use: one for records and one for frames. With them it makes room when nobody else can do anything any more.
 const MOVE_RESERVE: u32 = 2;
@@ -54,6 +52,8 @@ pub struct SegmentTable {
     demand: AtomicU32,
     copies: usize,
     segment_size: u64,
+    /// Ids up to this counter may be used: see [`Lease`].
+    leased: AtomicU64,
     /// While logs are replayed nothing is freed: counts are not final.
     is_recovering: AtomicBool,
     /// Sessions of shards that have to begin before what nothing refers to is freed: see [`SegmentTable::await_sessions`].
@@ -182,10 +182,11 @@ pub struct TableCounts {
 }
 
 impl SegmentTable {
-    /// The table of a store, from the headers that were found on its devices. `reserve` segments are kept for the log.
+    /// The table of a store, from the headers and the lease that were found on its devices. `reserve` segments are kept for the log.
     pub fn new(
         devices: &[DeviceShape],
         headers: &[SegmentHeader],
+        lease: Lease,
         copies: usize,
         segment_size: u64,
         reserve: u32,
@@ -194,8 +195,8 @@ impl SegmentTable {
         let indexes_used = headers.iter().map(|header| header.id.index().0 + 1).max().unwrap_or(0);
         let slot_total: u32 = devices.iter().map(|device| device.slot_count).sum::<u32>().max(indexes_used);
         let entries: Box<[Entry]> = (0..slot_total).map(|_| Entry::default()).collect();
-        // A header that a crash kept from all but one device may be out of sight, with that device: its id must not be given again.
-        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0) + UNSEEN_IDS_MAX;
+        // A header that a crash kept from all but one device may be out of sight, with that device: the lease covers its id.
+        let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0).max(lease.0);
         let mut taken: Vec<Vec<bool>> =
             devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
         for header in newest_of_each_index(headers, entries.len()) {
@@ -234,6 +235,7 @@ impl SegmentTable {
             demand: AtomicU32::new(0),
             copies,
             segment_size,
+            leased: AtomicU64::new(counter),
             is_recovering: AtomicBool::new(true),
             awaited_sessions: AtomicU32::new(0),
             is_finish_due: AtomicBool::new(false),
@@ -290,6 +292,16 @@ impl SegmentTable {
         drop(slots);
         self.entry(index).open(id, wanted, &places);
         Ok(Allocation { id, places, next_block: 1 })
+    }
+
+    /// Whether a lease that is durable covers that id.
+    pub(crate) fn is_leased(&self, id: SegmentId) -> bool {
+        id.counter() <= self.leased.load(SeqCst)
+    }
+
+    /// That lease is durable.
+    pub(crate) fn extend_lease(&self, lease: Lease) {
+        self.leased.fetch_max(lease.0, SeqCst);
     }
 
     /// A bulk segment that an earlier run left with room at its end.
@@ -794,7 +806,7 @@ mod tests {
             .iter()
             .map(|n| DeviceShape { slot_count: *n, takes_writes: true, ..DeviceShape::default() })
             .collect();
-        let table = SegmentTable::new(&devices, &[], copies, 1 << 20, reserve);
+        let table = SegmentTable::new(&devices, &[], Lease(0), copies, 1 << 20, reserve);
         table.finish_recovery();
         table
     }
@@ -883,7 +895,7 @@ mod tests {
             places: vec![Place { device: DeviceIndex(0), slot }],
         };
         let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
-        let table = SegmentTable::new(&shape, &[header(5, 0, 0), header(3, 0, 1)], 1, 1 << 20, 0);
+        let table = SegmentTable::new(&shape, &[header(5, 0, 0), header(3, 0, 1)], Lease(0), 1, 1 << 20, 0);
         assert_eq!(table.counts().bulk, 1);
         table.add_live(SegmentId::new(5, SegmentIndex(0)), 4096, 255);
         table.finish_recovery();
@@ -905,10 +917,23 @@ mod tests {
             places: vec![Place { device: DeviceIndex(0), slot: 2 }],
         };
         let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
-        let table = SegmentTable::new(&shape, std::slice::from_ref(&header), 1, 1 << 20, 0);
+        let table = SegmentTable::new(&shape, std::slice::from_ref(&header), Lease(0), 1, 1 << 20, 0);
         table.add_live(header.id, 4096, 17);
         table.finish_recovery();
         let resumed = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("room");
         assert_eq!((resumed.id, resumed.next_block), (header.id, 17));
+    }
+
+    #[test]
+    fn ids_go_on_above_the_lease_whatever_headers_are_seen() {
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
+        let lease = Lease::of(1);
+        let table = SegmentTable::new(&shape, &[], lease, 1, 1 << 20, 0);
+        table.finish_recovery();
+        let given = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
+        assert!(given.id.counter() > lease.0);
+        assert!(!table.is_leased(given.id), "the last run may have used the old lease up");
+        table.extend_lease(Lease::of(given.id.counter()));
+        assert!(table.is_leased(given.id));
     }
 }
