@@ -133,7 +133,7 @@ pub(super) struct Round {
     pub basalt: Sample,
     pub nginx: Option<Sample>,
     pub fio: Option<fio::Figures>,
-    /// Bytes per second that one core hashes.
+    /// Bytes per second that one core hashes of as many streams as there are connections.
     pub hash_limit: Option<f64>,
 }
 

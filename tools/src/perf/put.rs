@@ -31,8 +31,11 @@ pub(super) fn run(lab: &Lab, setup: &Setup<'_>, work: Work, fio_file: &Path) -> 
     let mut outcome = Outcome { case, rounds: Vec::new() };
     for round in 1..=lab.rounds {
         let written = job.run(fio_file, lab.cpus.server, lab.seconds)?;
-        let hash_limit =
-            if work == Work::PutLarge { Some(hash::bytes_per_second(lab.cpus.server)?) } else { None };
+        let hash_limit = if work == Work::PutLarge {
+            Some(hash::bytes_per_second(lab.cpus.server, case.connections as usize)?)
+        } else {
+            None
+        };
         let body_len = case.size as usize;
         let heads = node.heads("PUT", &set.paths(u64::MAX), Some(body_len));
         let requests = || node.requests();

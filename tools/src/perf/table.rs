@@ -110,7 +110,7 @@ fn render_puts(outcomes: &[&Outcome]) -> String {
             show(outcome.spread(|it| it.fio.map(|fio| fio.bytes_per_second / 1e6))),
             outcome
                 .spread(|it| it.hash_limit.map(|it| it / 1e6))
-                .map_or(String::new(), |it| format!("; MD5 on one core: {it:.0} MB/s"))
+                .map_or(String::new(), |it| format!("; MD5 of as many streams on one core: {it:.0} MB/s"))
         );
     }
     text
