@@ -10,7 +10,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod payload;
-mod sign;
+pub(crate) mod sign;
 mod uri;
 mod xml;
 
