@@ -174,7 +174,7 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
     let (latency, service) = slow_counts(&report, 100_000);
     assert!(latency >= 500, "{latency} of the requests that were due in the stall show it");
     assert!(
-        latency >= 20 * service,
+        latency >= 10 * service,
         "{latency} waited, and {service} by the clock that starts with the sending"
     );
     let row = row(&report, Operation::Put);
@@ -189,9 +189,9 @@ fn slow_counts(report: &Report, limit_us: u64) -> (u64, u64) {
         latency += histogram.count_between(limit_us, u64::MAX);
     }
     let service = row(report, Operation::Put).service_us.as_ref().unwrap();
-    // Of the other clock the report has percentiles: the share above the limit is below the first that exceeds it.
-    let shares = [(service.p50, 0.5), (service.p90, 0.1), (service.p99, 0.01), (service.p999, 0.001)];
-    let share = shares.into_iter().find(|(value, _)| *value > limit_us).map_or(0.001, |(_, share)| share);
+    // Of the other clock the report has percentiles: what lies above the highest that is within the limit may exceed it.
+    let shares = [(service.p999, 0.001), (service.p99, 0.01), (service.p90, 0.1)];
+    let share = shares.into_iter().find(|(value, _)| *value <= limit_us).map_or(1.0, |(_, share)| share);
     (latency, (service.count as f64 * share).ceil() as u64)
 }
 

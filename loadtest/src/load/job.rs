@@ -277,6 +277,8 @@ impl Job {
         }
         let kind = match (self.status, code) {
             (503, "SlowDown") => Kind::SlowDown,
+            // An answer to HEAD has no room for a code.
+            (503, "") if self.operation == Operation::Head => Kind::SlowDown,
             (status, code) => Kind::Status(status, code.to_owned()),
         };
         let message = between(&text, "<Message>", "</Message>").unwrap_or("no message");

@@ -265,6 +265,8 @@ impl<'a> Collector<'a> {
             }
         }
         self.sample_server();
+        // A phase that ends with its work did not reach the end of its window.
+        self.server_cpu.1 = self.server_cpu.1.or_else(|| self.shared.target.server_cpu_ns());
     }
 
     /// Wakes at the ends of the measurement, and often enough for progress.

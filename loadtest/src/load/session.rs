@@ -16,6 +16,8 @@ use super::{Error, Target};
 /// Intervals of the timeline of a measurement, at most; they are not shorter than a second for long ones.
 const INTERVALS_MAX: u32 = 600;
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// Of progress, while objects are stored.
+const FILL_INTERVAL: Duration = Duration::from_secs(2);
 /// Storing the objects may take so long.
 const FILL_TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 
@@ -89,7 +91,7 @@ impl<'a> Session<'a> {
         watch: &mut Watch,
     ) -> Result<Outcome, Error> {
         let connections: u32 = loads.iter().map(|load| load.connections).sum();
-        let interval = if quota == Quota::EachKeyOnce { Duration::from_secs(60) } else { interval(duration) };
+        let interval = if quota == Quota::EachKeyOnce { FILL_INTERVAL } else { interval(duration) };
         self.next_phase += 1;
         let phase = Phase {
             loads,

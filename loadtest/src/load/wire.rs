@@ -9,4 +9,4 @@ mod transport;
 
 pub(super) use request::{Payload, Requests, Target};
 pub(super) use response::{Response, Take};
-pub(super) use transport::{PIECE_LEN, Received, Scratch, Transport};
+pub(super) use transport::{PIECE_LEN, Received, Scratch, Transport, Until};

@@ -22,7 +22,7 @@ use super::pace::{Ask, Schedule};
 use super::phase::{Load, Pace, Quota, Shared, Times};
 use super::record::{Batch, Effort, record_ns};
 use super::verify::Depth;
-use super::wire::{PIECE_LEN, Received, Requests, Response, Scratch, Transport};
+use super::wire::{PIECE_LEN, Received, Requests, Response, Scratch, Transport, Until};
 use crate::rng::Rng;
 
 const SECOND: u64 = 1_000_000_000;
@@ -48,7 +48,7 @@ enum State {
 struct Connection {
     load: usize,
     state: State,
-    /// Since when it is connecting.
+    /// Since when it is connecting, or waiting for an answer.
     since: u64,
     transport: Option<Transport>,
     job: Option<Job>,
@@ -70,6 +70,8 @@ struct Part {
     rest: u64,
     /// Keys to be tried again.
     again: Vec<(u32, u64)>,
+    /// A connection was free when the thread last went to sleep, so that whatever is due since is late by its own fault.
+    had_idle: bool,
 }
 
 pub(super) struct Worker<'a> {
@@ -90,7 +92,7 @@ pub(super) struct Worker<'a> {
     down_count: usize,
     last_success: u64,
     failed_since: u64,
-    had_idle: bool,
+    events: Vec<Event>,
 }
 
 impl<'a> Worker<'a> {
@@ -115,7 +117,7 @@ impl<'a> Worker<'a> {
             down_count: 0,
             last_success: 0,
             failed_since: 0,
-            had_idle: false,
+            events: vec![Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX],
         };
         for (number, (load, first_series)) in shared.phase.loads.iter().zip(firsts).enumerate() {
             worker.add_part(number, load, first_series);
@@ -137,6 +139,7 @@ impl<'a> Worker<'a> {
             writes: Keys::new(load.key_order, own_count * spread),
             rest: own_count * load.buckets.len() as u64,
             again: Vec::new(),
+            had_idle: false,
         });
         let own = |total: u32| total / thread_count + u32::from(self.index < total % thread_count);
         for _ in 0..own(load.connections) {
@@ -171,11 +174,13 @@ impl<'a> Worker<'a> {
 
     /// Handshakes come before the measurement, not in its first second.
     fn connect_all(&mut self) -> Result<(), Failure> {
-        let end = self.now() + CONNECT_TIME_MAX;
+        let start = self.now();
+        let end = start + CONNECT_TIME_MAX;
         while self.connections.iter().any(|it| it.state != State::Idle) {
             self.open_due(self.now())?;
             self.wait(self.now() + SECOND / 10)?;
-            if self.now() > end {
+            let now = self.now();
+            if now > end || self.is_refused(now - start) {
                 return Err(self.connect_failure());
             }
         }
@@ -185,6 +190,13 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Nobody is there, or not whom we trust: no use in trying for longer. A busy server opens one connection at least.
+    fn is_refused(&self, time: u64) -> bool {
+        let is_open = self.connections.iter().any(|it| it.state == State::Idle);
+        let is_untrusted = self.batch.failures.0.contains_key(&Kind::Tls);
+        !is_open && !self.batch.failures.0.is_empty() && (is_untrusted || time > SECOND)
+    }
+
     fn connect_failure(&self) -> Failure {
         let open = self.connections.iter().filter(|it| it.state == State::Idle).count();
         let first = self.batch.failures.0.iter().next();
@@ -192,7 +204,7 @@ impl<'a> Worker<'a> {
             (kind.clone(), failures.example.clone())
         });
         let all = self.connections.len();
-        Failure::new(kind, format!("only {open} of {all} connections opened in 15 s: {example}"))
+        Failure::new(kind, format!("{open} of {all} connections opened: {example}"))
     }
 
     fn begin(&mut self) {
@@ -204,10 +216,11 @@ impl<'a> Worker<'a> {
         });
         self.batch = Batch::new(0, self.batch.cells.len());
         self.last_success = self.times.begin;
-        let ids = (self.index, phase.thread_count);
         let span = (self.times.begin, self.times.window_end);
         for (part, load) in self.parts.iter_mut().zip(&phase.loads) {
-            if let Pace::Open(streams, arrival) = &load.pace {
+            // Threads without a connection for this load have no part in its schedule.
+            let ids = (self.index, phase.thread_count.min(load.connections));
+            if let (true, Pace::Open(streams, arrival)) = (ids.0 < ids.1, &load.pace) {
                 part.schedule = Some(Schedule::new(streams, *arrival, ids, part.rng.fork(1), span));
             }
         }
@@ -330,7 +343,8 @@ impl<'a> Worker<'a> {
         for (number, load) in loads.iter().enumerate() {
             while !self.parts[number].idle.is_empty() {
                 let Some((intended, ask)) = self.next_ask(number, now) else { break };
-                if intended != u64::MAX && self.had_idle && intended >= self.times.window_start {
+                if intended != u64::MAX && self.parts[number].had_idle && intended >= self.times.window_start
+                {
                     let lag = self.now().saturating_sub(intended);
                     record_ns(&mut self.effort.lag_us, lag);
                 }
@@ -338,7 +352,7 @@ impl<'a> Worker<'a> {
                 self.start(id, load, intended, ask);
             }
         }
-        self.had_idle = self.parts.iter().all(|part| !part.idle.is_empty());
+        self.parts.iter_mut().for_each(|part| part.had_idle = !part.idle.is_empty());
     }
 
     /// What is due in a load, and since when; `u64::MAX` is now.
@@ -405,13 +419,14 @@ impl<'a> Worker<'a> {
         connection.job = Some(Job::new(&order, &terms));
         connection.state = State::Busy;
         self.busy_count += 1;
-        self.send_request(id);
+        self.send_request(id, sent);
     }
 
-    fn send_request(&mut self, id: usize) {
+    fn send_request(&mut self, id: usize, now: u64) {
         let connection = &mut self.connections[id];
         let Some(job) = &mut connection.job else { return };
-        let second = self.shared.clock.second(job.sent);
+        connection.since = now;
+        let second = self.shared.clock.second(now);
         self.plain.clear();
         let range = job.write_head(
             &mut self.plain,
@@ -452,8 +467,8 @@ impl<'a> Worker<'a> {
     fn wait(&mut self, until: u64) -> Result<(), Failure> {
         let timeout = until.saturating_sub(self.now());
         let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as _ };
-        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
-        let count = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
+        let mut events = std::mem::take(&mut self.events);
+        let count = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
             Ok(count) => count,
             Err(Errno::INTR) => 0,
             Err(error) => return Err(os_failure("epoll_wait", error)),
@@ -465,12 +480,15 @@ impl<'a> Worker<'a> {
                 self.fail(id, &failure, self.now());
             }
         }
+        self.events = events;
         Ok(())
     }
 
     fn handle(&mut self, id: usize, flags: EventFlags) -> Result<(), Failure> {
         let is_readable =
             flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        let is_ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        let until = if is_ending { Until::Closed } else { Until::Empty };
         let is_writable = flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
         match self.connections[id].state {
             State::Down { .. } => Ok(()),
@@ -479,21 +497,21 @@ impl<'a> Worker<'a> {
                 let transport = connection.transport.as_mut().expect("a connecting connection has a socket");
                 transport.finish_connect(&self.shared.target.endpoint)?;
                 connection.state = State::Handshaking;
-                self.handshake(id)
+                self.handshake(id, until)
             }
             State::Connecting => Ok(()),
-            State::Handshaking => self.handshake(id),
-            State::Idle if is_readable => self.receive(id),
+            State::Handshaking => self.handshake(id, until),
+            State::Idle if is_readable => self.receive(id, until),
             State::Idle => Ok(()),
             State::Busy => {
                 if is_writable && !self.is_all_sent(id) {
                     // A server may refuse before it has read the whole body: its answer tells more than a broken pipe.
                     if let Err(failure) = self.send_more(id) {
-                        self.receive(id)?;
+                        self.receive(id, Until::Closed)?;
                         return if self.connections[id].job.is_some() { Err(failure) } else { Ok(()) };
                     }
                 }
-                if is_readable { self.receive(id) } else { Ok(()) }
+                if is_readable { self.receive(id, until) } else { Ok(()) }
             }
         }
     }
@@ -504,10 +522,10 @@ impl<'a> Worker<'a> {
             && connection.transport.as_ref().is_none_or(Transport::is_flushed)
     }
 
-    fn handshake(&mut self, id: usize) -> Result<(), Failure> {
+    fn handshake(&mut self, id: usize, until: Until) -> Result<(), Failure> {
         let connection = &mut self.connections[id];
         let transport = connection.transport.as_mut().expect("a connection in its handshake has a socket");
-        if transport.handshake(&mut self.scratch)? == Received::Closed {
+        if transport.handshake(&mut self.scratch, until)? == Received::Closed {
             return Err(Failure::new(Kind::Tls, "the server closed during the handshake"));
         }
         if transport.is_ready() {
@@ -517,11 +535,11 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn receive(&mut self, id: usize) -> Result<(), Failure> {
+    fn receive(&mut self, id: usize, until: Until) -> Result<(), Failure> {
         let connection = &mut self.connections[id];
         let Some(transport) = &mut connection.transport else { return Ok(()) };
         let (response, job) = (&mut connection.response, &mut connection.job);
-        let received = transport.receive(&mut self.scratch, &mut |bytes| match job {
+        let received = transport.receive(&mut self.scratch, until, &mut |bytes| match job {
             Some(job) => response.take(bytes, job),
             None => Err(Failure::protocol("bytes that nobody asked for")),
         })?;
@@ -547,7 +565,7 @@ impl<'a> Worker<'a> {
         let keeps = connection.response.keeps_alive && !is_closed && is_all_sent;
         let Some(job) = &mut connection.job else { return };
         match job.finish_answer(&connection.response, &self.shared.terms) {
-            Outcome::Next if keeps => return self.send_request(id),
+            Outcome::Next if keeps => return self.send_request(id, now),
             Outcome::Next => {
                 let failure =
                     Failure::new(Kind::Closed, "the server closed between the requests of an upload");
@@ -690,12 +708,8 @@ impl<'a> Worker<'a> {
         let timeout_ns = timeout.0.as_nanos() as u64;
         for id in 0..self.connections.len() {
             let connection = &self.connections[id];
-            let since = match (connection.state, &connection.job) {
-                (State::Busy, Some(job)) => job.sent,
-                (State::Connecting | State::Handshaking, _) => connection.since,
-                _ => continue,
-            };
-            if now.saturating_sub(since) > timeout_ns {
+            let is_waiting = matches!(connection.state, State::Busy | State::Connecting | State::Handshaking);
+            if is_waiting && now.saturating_sub(connection.since) > timeout_ns {
                 let failure = Failure::new(Kind::Timeout, format!("no answer after {timeout}"));
                 self.fail(id, &failure, now);
             }

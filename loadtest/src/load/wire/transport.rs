@@ -39,6 +39,15 @@ enum Link {
     Tls(Box<UnbufferedClientConnection>),
 }
 
+/// How far to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::load) enum Until {
+    /// A short read: edge-triggered readiness comes again with new bytes.
+    Empty,
+    /// The end that has been announced, for which there will be no other event.
+    Closed,
+}
+
 /// What came of receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load) enum Received {
@@ -111,14 +120,14 @@ impl Transport {
     }
 
     /// Drives the handshake with what has arrived.
-    pub fn handshake(&mut self, scratch: &mut Scratch) -> Result<Received, Failure> {
+    pub fn handshake(&mut self, scratch: &mut Scratch, until: Until) -> Result<Received, Failure> {
         if matches!(self.link, Link::Plain) {
             self.is_ready = true;
             return Ok(Received::Open);
         }
         self.pump(&mut [], &mut |_| Ok(()))?;
         self.flush()?;
-        self.receive(scratch, &mut |_| Err(Failure::protocol("data before the first request")))
+        self.receive(scratch, until, &mut |_| Err(Failure::protocol("data before the first request")))
     }
 
     /// Whether the socket has taken all.
@@ -141,8 +150,9 @@ impl Transport {
         Ok(true)
     }
 
-    /// Sends at most [`PIECE_LEN`] bytes, after all before it has been flushed. Whether all is gone.
+    /// Sends at most [`PIECE_LEN`] bytes, behind what is still unsent. Whether all is gone.
     pub fn send(&mut self, plain: &[u8], scratch: &mut Scratch) -> Result<bool, Failure> {
+        let has_rest = !self.flush()?;
         let bytes = match &mut self.link {
             Link::Plain => plain,
             Link::Tls(tls) => {
@@ -151,6 +161,10 @@ impl Transport {
             }
         };
         let mut sent = 0;
+        if has_rest {
+            self.unsent.extend_from_slice(bytes);
+            return Ok(false);
+        }
         while sent < bytes.len() {
             match net::send(&self.socket, &bytes[sent..], SendFlags::NOSIGNAL) {
                 Ok(count) => sent += count,
@@ -169,6 +183,7 @@ impl Transport {
     pub fn receive(
         &mut self,
         scratch: &mut Scratch,
+        until: Until,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Received, Failure> {
         loop {
@@ -196,8 +211,7 @@ impl Transport {
             if self.pump(filled, take)? == Received::Closed {
                 return Ok(Received::Closed);
             }
-            // Edge-triggered readiness comes again with new bytes, so a short read need not be followed by another.
-            if count < room_len {
+            if count < room_len && until == Until::Empty {
                 return Ok(Received::Open);
             }
         }
