@@ -28,7 +28,9 @@ pub(super) struct Cell {
     pub service_us: Histogram<u64>,
     /// Operations that ended well within the measurement.
     pub completed: u64,
-    /// Their bodies.
+    /// Operations that were due within the measurement and ended well, if later.
+    pub answered: u64,
+    /// Bodies of the completed.
     pub bytes: u64,
     /// Reads of keys that were rightly missing.
     pub missing: u64,
@@ -47,6 +49,7 @@ impl Cell {
             latency_us,
             service_us,
             completed: 0,
+            answered: 0,
             bytes: 0,
             missing: 0,
             slow_down: 0,
@@ -59,6 +62,7 @@ impl Cell {
         self.latency_us.add(&other.latency_us).expect("a histogram that grows takes every value");
         self.service_us.add(&other.service_us).expect("a histogram that grows takes every value");
         self.completed += other.completed;
+        self.answered += other.answered;
         self.bytes += other.bytes;
         self.missing += other.missing;
         self.slow_down += other.slow_down;

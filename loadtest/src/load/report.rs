@@ -332,7 +332,8 @@ fn timeline(outcomes: &[Outcome], scenario: &Scenario) -> Vec<Point> {
         for (index, it) in outcome.intervals.iter().enumerate() {
             let at_seconds = index as f64 * interval;
             let seconds = interval.min(outcome.seconds - at_seconds);
-            if seconds < interval / 10.0 {
+            // The rest of a measurement that is no whole number of intervals: too short for a rate.
+            if seconds <= 0.0 || (index > 0 && seconds < interval / 10.0) {
                 continue;
             }
             let row = |(name, cell): (&str, &Cell)| PointRow {

@@ -224,7 +224,7 @@ impl Scenario {
     pub fn thread_count(&self) -> u32 {
         let half = std::thread::available_parallelism().map_or(1, |count| count.get() as u32 / 2);
         let wanted = if self.threads == 0 { half } else { self.threads };
-        wanted.clamp(1, self.connections)
+        wanted.clamp(1, self.connections.max(1))
     }
 
     /// Keys of all buckets.

@@ -30,10 +30,6 @@ impl Verifier {
         Self { key_hash, depth, header, header_len: 0, body: None, seen_len: 0, fault: None }
     }
 
-    pub fn seen_len(&self) -> u64 {
-        self.seen_len
-    }
-
     pub fn take(&mut self, mut piece: &[u8]) {
         if self.fault.is_some() {
             return;

@@ -92,7 +92,6 @@ pub(super) struct Worker<'a> {
     down_count: usize,
     last_success: u64,
     failed_since: u64,
-    events: Vec<Event>,
 }
 
 impl<'a> Worker<'a> {
@@ -117,7 +116,6 @@ impl<'a> Worker<'a> {
             down_count: 0,
             last_success: 0,
             failed_since: 0,
-            events: vec![Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX],
         };
         for (number, (load, first_series)) in shared.phase.loads.iter().zip(firsts).enumerate() {
             worker.add_part(number, load, first_series);
@@ -159,7 +157,8 @@ impl<'a> Worker<'a> {
 
     /// Runs the phase and returns what it cost.
     pub fn run(mut self) -> Result<Effort, Failure> {
-        let connected = self.connect_all();
+        let mut events = vec![Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
+        let connected = self.connect_all(&mut events);
         // Nobody may be left waiting, so a failure waits too.
         self.shared.connected.wait();
         if let Err(failure) = connected {
@@ -168,17 +167,17 @@ impl<'a> Worker<'a> {
             return Err(failure);
         }
         self.begin();
-        self.measure();
+        self.measure(&mut events);
         Ok(self.effort)
     }
 
     /// Handshakes come before the measurement, not in its first second.
-    fn connect_all(&mut self) -> Result<(), Failure> {
+    fn connect_all(&mut self, events: &mut [Event]) -> Result<(), Failure> {
         let start = self.now();
         let end = start + CONNECT_TIME_MAX;
         while self.connections.iter().any(|it| it.state != State::Idle) {
             self.open_due(self.now())?;
-            self.wait(self.now() + SECOND / 10)?;
+            self.wait(self.now() + SECOND / 10, events)?;
             let now = self.now();
             if now > end || self.is_refused(now - start) {
                 return Err(self.connect_failure());
@@ -226,7 +225,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn measure(&mut self) {
+    fn measure(&mut self, events: &mut [Event]) {
         let drain = DRAIN_TIME_MAX.min(self.shared.terms.scenario.timeout.0.as_nanos() as u64);
         let mut start_mark = None;
         let mut end_mark = None;
@@ -256,7 +255,7 @@ impl<'a> Worker<'a> {
                 next_check = now + SECOND / 10;
                 self.check(now);
             }
-            let outcome = self.open_due(now).and_then(|()| self.wait(self.wake_at(now, next_check)));
+            let outcome = self.open_due(now).and_then(|()| self.wait(self.wake_at(now, next_check), events));
             if let Err(failure) = outcome {
                 self.shared.abort(failure);
             }
@@ -278,7 +277,8 @@ impl<'a> Worker<'a> {
                 self.fail(id, &failure, now);
             }
         }
-        let waited_until = self.times.window_end;
+        // A phase may also end early, by its count.
+        let waited_until = self.times.window_end.min(now);
         for (number, load) in self.shared.phase.loads.iter().enumerate() {
             let Some(mut schedule) = self.parts[number].schedule.take() else { continue };
             while let Some((intended, ask)) = schedule.take(waited_until) {
@@ -464,11 +464,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Waits for events until a time, and handles them.
-    fn wait(&mut self, until: u64) -> Result<(), Failure> {
+    fn wait(&mut self, until: u64, events: &mut [Event]) -> Result<(), Failure> {
         let timeout = until.saturating_sub(self.now());
         let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as _ };
-        let mut events = std::mem::take(&mut self.events);
-        let count = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
+        let count = match epoll::wait(&self.epoll, &mut *events, Some(&timeout)) {
             Ok(count) => count,
             Err(Errno::INTR) => 0,
             Err(error) => return Err(os_failure("epoll_wait", error)),
@@ -480,7 +479,6 @@ impl<'a> Worker<'a> {
                 self.fail(id, &failure, self.now());
             }
         }
-        self.events = events;
         Ok(())
     }
 
@@ -601,6 +599,7 @@ impl<'a> Worker<'a> {
             cell.missing += u64::from(success.is_missing);
         }
         if intended >= window_start {
+            cell.answered += 1;
             record_ns(&mut cell.latency_us, now - intended);
             if intended != sent {
                 record_ns(&mut cell.service_us, now - sent);

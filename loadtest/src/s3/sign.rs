@@ -121,10 +121,6 @@ pub(crate) fn hex_32(bytes: &[u8]) -> [u8; 64] {
     out
 }
 
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -160,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_published_put_object_example_is_reproduced() {
-        let hash = sha256_hex(b"Welcome to Amazon S3.");
+        let hash = hex(digest::digest(&digest::SHA256, b"Welcome to Amazon S3.").as_ref());
         let extra =
             [("date", "Fri, 24 May 2013 00:00:00 GMT"), ("x-amz-storage-class", "REDUCED_REDUNDANCY")];
         let seen = signature("PUT", "/test%24file.text", "", &hash, &extra);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,10 +33,13 @@ pub struct Faults {
     pub last_every: u64,
 }
 
+/// By bucket and key.
+pub type Objects = Arc<Mutex<BTreeMap<(String, String), Arc<Vec<u8>>>>>;
+
 #[derive(Default)]
 struct State {
     faults: Faults,
-    objects: Mutex<BTreeMap<(String, String), Arc<Vec<u8>>>>,
+    objects: Objects,
     parts: Mutex<BTreeMap<(String, u32), Vec<u8>>>,
     requests: AtomicU64,
     object_requests: AtomicU64,
@@ -51,7 +54,8 @@ pub struct FakeS3 {
     pub url: String,
     /// Directory with `ca.pem`.
     pub dir: tempfile::TempDir,
-    state: Arc<State>,
+    /// For tests that look at what was stored.
+    pub objects: Objects,
 }
 
 struct Request {
@@ -94,11 +98,7 @@ impl FakeS3 {
                 thread::spawn(move || serve(socket, config, &state).ok());
             }
         });
-        Self { url, dir, state }
-    }
-
-    pub fn object_count(&self) -> usize {
-        self.state.objects.lock().unwrap().len()
+        Self { url, dir, objects: Arc::clone(&state.objects) }
     }
 }
 
