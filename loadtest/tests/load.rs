@@ -1,5 +1,7 @@
 //! The load generator against an S3 in this process that does as it should, or as it should not.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod fake;
 
 use std::io::Cursor;

@@ -7,6 +7,8 @@ use crate::load::compare::{median, spread};
 
 /// Above this the generator is what was measured.
 const BUSY_MAX: f64 = 0.9;
+/// A generator that is later than this is short of processor time.
+const LAG_US_MAX: u64 = 1000;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,6 +126,12 @@ impl Report {
         writeln!(f)?;
         if let Some(cpu) = self.total.server_cpu_us_per_request {
             writeln!(f, "server: {cpu:.2} us of CPU per request")?;
+        }
+        if client.lag_p99_us > LAG_US_MAX {
+            writeln!(
+                f,
+                "WARNING: the client itself was late, and that is part of these latencies. Give it cores that nobody else uses"
+            )?;
         }
         if client.busy > BUSY_MAX {
             writeln!(

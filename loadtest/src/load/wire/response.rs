@@ -128,6 +128,10 @@ impl Response {
             if line.is_empty() {
                 break;
             }
+            // Most headers are of no interest, and looking closer at each would be a good part of the client's own time.
+            if !matches!(line[0] | 0x20, b'c' | b't' | b'e') {
+                continue;
+            }
             let colon = line.iter().position(|byte| *byte == b':');
             let colon = colon.ok_or_else(|| Failure::protocol(format!("header {}", text(line))))?;
             let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
