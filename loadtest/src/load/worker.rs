@@ -6,6 +6,10 @@
 //!  +--------------------+---------------+-----------+----------+   closed or failed
 //! ```
 
+mod connect;
+mod outcome;
+mod part;
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -17,13 +21,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::draw::{KeyOrder, Keys};
 use super::failure::{Failure, Kind};
-use super::job::{Job, Order, Outcome, Success};
+use super::job::{Job, Order, Outcome};
 use super::pace::{Ask, Schedule};
 use super::phase::{Load, Pace, Quota, Shared, Times};
 use super::record::{Batch, Effort, record_ns};
 use super::verify::Depth;
 use super::wire::{PIECE_LEN, Received, Requests, Response, Scratch, Transport, Until};
 use crate::rng::Rng;
+use part::Part;
 
 const SECOND: u64 = 1_000_000_000;
 const EVENTS_MAX: usize = 256;
@@ -56,22 +61,6 @@ struct Connection {
     /// What of the job's body is still to be sent.
     body_at: u64,
     body_end: u64,
-}
-
-/// A load, as one thread sees it.
-struct Part {
-    first_series: usize,
-    idle: Vec<usize>,
-    schedule: Option<Schedule>,
-    rng: Rng,
-    reads: Keys,
-    writes: Keys,
-    /// Keys left, with [`Quota::EachKeyOnce`].
-    rest: u64,
-    /// Keys to be tried again.
-    again: Vec<(u32, u64)>,
-    /// A connection was free when the thread last went to sleep, so that whatever is due since is late by its own fault.
-    had_idle: bool,
 }
 
 pub(super) struct Worker<'a> {
@@ -171,41 +160,6 @@ impl<'a> Worker<'a> {
         Ok(self.effort)
     }
 
-    /// Handshakes come before the measurement, not in its first second.
-    fn connect_all(&mut self, events: &mut [Event]) -> Result<(), Failure> {
-        let start = self.now();
-        let end = start + CONNECT_TIME_MAX;
-        while self.connections.iter().any(|it| it.state != State::Idle) {
-            self.open_due(self.now())?;
-            self.wait(self.now() + SECOND / 10, events)?;
-            let now = self.now();
-            if now > end || self.is_refused(now - start) {
-                return Err(self.connect_failure());
-            }
-        }
-        self.effort.reconnects = 0;
-        let first = self.connections.iter().find_map(|it| it.transport.as_ref());
-        self.effort.protocol = first.map(Transport::protocol).unwrap_or_default();
-        Ok(())
-    }
-
-    /// Nobody is there, or not whom we trust: no use in trying for longer. A busy server opens one connection at least.
-    fn is_refused(&self, time: u64) -> bool {
-        let is_open = self.connections.iter().any(|it| it.state == State::Idle);
-        let is_untrusted = self.batch.failures.0.contains_key(&Kind::Tls);
-        !is_open && !self.batch.failures.0.is_empty() && (is_untrusted || time > SECOND)
-    }
-
-    fn connect_failure(&self) -> Failure {
-        let open = self.connections.iter().filter(|it| it.state == State::Idle).count();
-        let first = self.batch.failures.0.iter().next();
-        let (kind, example) = first.map_or((Kind::Connect, "no answer".to_owned()), |(kind, failures)| {
-            (kind.clone(), failures.example.clone())
-        });
-        let all = self.connections.len();
-        Failure::new(kind, format!("{open} of {all} connections opened: {example}"))
-    }
-
     fn begin(&mut self) {
         let (phase, clock) = (self.shared.phase, self.shared.clock);
         self.times = *self.shared.times.get_or_init(|| {
@@ -265,37 +219,6 @@ impl<'a> Worker<'a> {
         self.effort.cpu_ns = end_mark.0 - start_mark.0;
         self.effort.requests = end_mark.1 - start_mark.1;
         self.settle();
-    }
-
-    /// What is left at the end: requests without an answer, and requests that were due and never sent. In an open loop
-    /// they count with the time they had waited: leaving them out would make a stalled server look fast.
-    fn settle(&mut self) {
-        let now = self.now();
-        for id in 0..self.connections.len() {
-            if self.connections[id].job.is_some() {
-                let failure = Failure::new(Kind::Timeout, "no answer until the end of the measurement");
-                self.fail(id, &failure, now);
-            }
-        }
-        // A phase may also end early, by its count.
-        let waited_until = self.times.window_end.min(now);
-        for (number, load) in self.shared.phase.loads.iter().enumerate() {
-            let Some(mut schedule) = self.parts[number].schedule.take() else { continue };
-            while let Some((intended, ask)) = schedule.take(waited_until) {
-                if intended < self.times.window_start {
-                    continue;
-                }
-                let part = &mut self.parts[number];
-                let operation = ask.operation.unwrap_or_else(|| load.mix.draw(&mut part.rng));
-                let series =
-                    part.first_series + load.series(ask.bucket.unwrap_or(load.buckets.start), operation);
-                let cell = self.batch.cell(series);
-                cell.unsent += 1;
-                record_ns(&mut cell.latency_us, waited_until - intended);
-            }
-        }
-        let empty = Batch::new(0, 0);
-        let _ = self.batches.send(std::mem::replace(&mut self.batch, empty));
     }
 
     fn now(&self) -> u64 {
@@ -520,19 +443,6 @@ impl<'a> Worker<'a> {
             && connection.transport.as_ref().is_none_or(Transport::is_flushed)
     }
 
-    fn handshake(&mut self, id: usize, until: Until) -> Result<(), Failure> {
-        let connection = &mut self.connections[id];
-        let transport = connection.transport.as_mut().expect("a connection in its handshake has a socket");
-        if transport.handshake(&mut self.scratch, until)? == Received::Closed {
-            return Err(Failure::new(Kind::Tls, "the server closed during the handshake"));
-        }
-        if transport.is_ready() {
-            connection.state = State::Idle;
-            self.parts[connection.load].idle.push(id);
-        }
-        Ok(())
-    }
-
     fn receive(&mut self, id: usize, until: Until) -> Result<(), Failure> {
         let connection = &mut self.connections[id];
         let Some(transport) = &mut connection.transport else { return Ok(()) };
@@ -581,163 +491,6 @@ impl<'a> Worker<'a> {
         } else {
             self.close(id, now);
         }
-    }
-
-    fn record(&mut self, id: usize, success: Success, now: u64) {
-        self.last_success = now;
-        self.failed_since = 0;
-        let Some(job) = &self.connections[id].job else { return };
-        let (series, intended, sent) = (job.series, job.intended, job.sent);
-        let Times { window_start, window_end, .. } = self.times;
-        if now < window_start || (intended < window_start && now >= window_end) {
-            return;
-        }
-        let cell = self.batch.cell(series);
-        if now < window_end {
-            cell.completed += 1;
-            cell.bytes += success.bytes;
-            cell.missing += u64::from(success.is_missing);
-        }
-        if intended >= window_start {
-            cell.answered += 1;
-            record_ns(&mut cell.latency_us, now - intended);
-            if intended != sent {
-                record_ns(&mut cell.service_us, now - sent);
-            }
-        }
-    }
-
-    fn record_failure(&mut self, id: usize, failure: &Failure, now: u64) {
-        if self.failed_since == 0 {
-            self.failed_since = now;
-        }
-        let Some(job) = &self.connections[id].job else { return };
-        // Wrong data counts whenever it is seen; other failures only in the measurement.
-        let is_counted = self.shared.phase.quota != Quota::EachKeyOnce && now >= self.times.window_start;
-        if is_counted || failure.kind == Kind::Verification {
-            let (series, intended) = (job.series, job.intended);
-            let is_open_loop = self.parts[self.connections[id].load].schedule.is_some();
-            self.batch.failures.count(failure);
-            let cell = self.batch.cell(series);
-            match failure.kind {
-                Kind::SlowDown => cell.slow_down += 1,
-                _ => cell.failed += 1,
-            }
-            if failure.kind == Kind::Timeout && is_open_loop && intended >= self.times.window_start {
-                record_ns(&mut cell.latency_us, now - intended);
-            }
-        } else if self.shared.phase.quota == Quota::EachKeyOnce {
-            let again = job.place();
-            let load = self.connections[id].load;
-            self.parts[load].again.push(again);
-            if now - self.last_success.max(self.times.begin) > FAILING_TIME_MAX {
-                self.shared.abort(failure.clone());
-            }
-        }
-    }
-
-    /// The connection is of no more use, and its job, if it has one, has failed.
-    fn fail(&mut self, id: usize, failure: &Failure, now: u64) {
-        if self.connections[id].job.is_some() {
-            self.record_failure(id, failure, now);
-            if let Some(job) = &mut self.connections[id].job {
-                job.abandon(&self.shared.terms);
-            }
-            self.connections[id].job = None;
-            self.busy_count -= 1;
-            self.close(id, now);
-        } else {
-            self.batch.failures.count(failure);
-            if self.failed_since == 0 {
-                self.failed_since = now;
-            }
-            self.close(id, now + RETRY_PAUSE);
-        }
-        if self.failed_since > 0
-            && now - self.last_success > FAILING_TIME_MAX
-            && now - self.failed_since > FAILING_TIME_MAX
-        {
-            self.shared.abort(failure.clone());
-        }
-    }
-
-    fn close(&mut self, id: usize, retry_at: u64) {
-        let connection = &mut self.connections[id];
-        if connection.state == State::Idle {
-            self.parts[connection.load].idle.retain(|idle| *idle != id);
-        }
-        if !matches!(connection.state, State::Down { .. }) {
-            self.down_count += 1;
-        }
-        // Closing the socket takes it out of the epoll.
-        connection.transport = None;
-        connection.state = State::Down { retry_at };
-    }
-
-    fn open_due(&mut self, now: u64) -> Result<(), Failure> {
-        if self.down_count == 0 {
-            return Ok(());
-        }
-        for id in 0..self.connections.len() {
-            let State::Down { retry_at } = self.connections[id].state else { continue };
-            if retry_at > now {
-                continue;
-            }
-            match Transport::connect(&self.shared.target.endpoint, &self.shared.address) {
-                Ok(transport) => {
-                    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-                    epoll::add(&self.epoll, transport.socket(), EventData::new_u64(id as u64), flags)
-                        .map_err(|error| os_failure("epoll_ctl", error))?;
-                    let connection = &mut self.connections[id];
-                    connection.transport = Some(transport);
-                    connection.state = State::Connecting;
-                    connection.since = now;
-                    self.down_count -= 1;
-                    self.effort.reconnects += 1;
-                }
-                Err(failure) => self.fail(id, &failure, now),
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks for what takes too long.
-    fn check(&mut self, now: u64) {
-        let timeout = self.shared.terms.scenario.timeout;
-        let timeout_ns = timeout.0.as_nanos() as u64;
-        for id in 0..self.connections.len() {
-            let connection = &self.connections[id];
-            let is_waiting = matches!(connection.state, State::Busy | State::Connecting | State::Handshaking);
-            if is_waiting && now.saturating_sub(connection.since) > timeout_ns {
-                let failure = Failure::new(Kind::Timeout, format!("no answer after {timeout}"));
-                self.fail(id, &failure, now);
-            }
-        }
-    }
-}
-
-impl Part {
-    fn choose_key(
-        &mut self,
-        load: &Load,
-        is_write: bool,
-        bucket: Option<u32>,
-        index: u32,
-        thread_count: u32,
-    ) -> (u32, u64) {
-        let bucket_count = load.buckets.len() as u64;
-        let keys = if is_write { &mut self.writes } else { &mut self.reads };
-        let mut drawn = keys.draw(&mut self.rng);
-        let mut in_order = 0;
-        if load.key_order == KeyOrder::Sequential {
-            (drawn, in_order) = (drawn / bucket_count, drawn % bucket_count);
-        } else if bucket.is_none() && bucket_count > 1 {
-            in_order = self.rng.below(bucket_count);
-        }
-        let bucket = bucket.unwrap_or(load.buckets.start + in_order as u32);
-        // Each thread writes keys of its own.
-        let key = if is_write { drawn * u64::from(thread_count) + u64::from(index) } else { drawn };
-        (bucket, key)
     }
 }
 
