@@ -194,7 +194,7 @@ impl<'a> Worker<'a> {
             }
             self.roll(now);
             let is_over = now >= self.times.window_end || self.shared.is_aborted.load(Ordering::Acquire);
-            if !is_over && now >= self.times.begin {
+            if self.is_open(now) {
                 self.dispatch(now);
             }
             if self.busy_count == 0 && (is_over || self.is_out_of_work()) {
@@ -262,20 +262,27 @@ impl<'a> Worker<'a> {
 
     /// Gives work to idle connections.
     fn dispatch(&mut self, now: u64) {
-        let loads = &self.shared.phase.loads;
-        for (number, load) in loads.iter().enumerate() {
-            while !self.parts[number].idle.is_empty() {
-                let Some((intended, ask)) = self.next_ask(number, now) else { break };
-                if intended != u64::MAX && self.parts[number].had_idle && intended >= self.times.window_start
-                {
-                    let lag = self.now().saturating_sub(intended);
-                    record_ns(&mut self.effort.lag_us, lag);
-                }
-                let id = self.parts[number].idle.pop().expect("an idle connection has just been seen");
-                self.start(id, load, intended, ask);
-            }
-        }
+        (0..self.parts.len()).for_each(|number| self.dispatch_part(number, now));
         self.parts.iter_mut().for_each(|part| part.had_idle = !part.idle.is_empty());
+    }
+
+    fn dispatch_part(&mut self, number: usize, now: u64) {
+        let load = &self.shared.phase.loads[number];
+        while !self.parts[number].idle.is_empty() {
+            let Some((intended, ask)) = self.next_ask(number, now) else { break };
+            if intended != u64::MAX && self.parts[number].had_idle && intended >= self.times.window_start {
+                let lag = self.now().saturating_sub(intended);
+                record_ns(&mut self.effort.lag_us, lag);
+            }
+            let id = self.parts[number].idle.pop().expect("an idle connection has just been seen");
+            self.start(id, load, intended, ask);
+        }
+    }
+
+    /// Whether new requests are to be sent.
+    fn is_open(&self, now: u64) -> bool {
+        let is_in_time = now >= self.times.begin && now < self.times.window_end;
+        is_in_time && !self.shared.is_aborted.load(Ordering::Acquire)
     }
 
     /// What is due in a load, and since when; `u64::MAX` is now.
@@ -487,7 +494,12 @@ impl<'a> Worker<'a> {
         self.busy_count -= 1;
         if keeps {
             connection.state = State::Idle;
-            self.parts[connection.load].idle.push(id);
+            let number = connection.load;
+            self.parts[number].idle.push(id);
+            // At once, not after the other answers of this turn: otherwise client and server work by turns, and both sleep.
+            if self.is_open(now) {
+                self.dispatch_part(number, now);
+            }
         } else {
             self.close(id, now);
         }
