@@ -4,6 +4,7 @@
 //! that the operations need (`xml`). Nothing is retried: a tester has to see each failure, and a caller who
 //! wants to go on after one simply asks again, on a new connection.
 
+mod answer;
 mod client;
 mod connection;
 mod credentials;
@@ -14,7 +15,8 @@ pub(crate) mod sign;
 mod uri;
 mod xml;
 
-pub use client::{Client, Listed, ObjectHead, Page, Part, PutCondition, Stored};
+pub use answer::{Listed, ObjectHead, Page, Part, Stored};
+pub use client::{Client, PutCondition};
 pub use credentials::Credentials;
 pub use endpoint::{Endpoint, Trust};
 pub use error::Error;

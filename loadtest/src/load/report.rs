@@ -2,9 +2,10 @@
 
 mod hdr;
 mod html;
+mod plot;
+mod round;
 mod text;
 
-use hdrhistogram::Histogram;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,135 +14,14 @@ use super::phase::Outcome;
 use super::record::{Cell, Effort, FailureCounts};
 use super::scenario::{Operation, Scenario};
 use super::session::Session;
+pub use plot::{Curve, Point, PointRow};
+use plot::{curves, timeline};
+pub(super) use round::failure_rows;
+use round::rows;
+pub use round::{ClientEffort, FailureRow, Latency, Round, Row};
 
 /// Raised when a field changes its meaning.
 pub const VERSION: u32 = 1;
-
-/// Times in microseconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// How many operations these are.
-    pub count: u64,
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Half of the operations were faster.
-    pub p50: u64,
-    /// 90 %.
-    pub p90: u64,
-    /// 99 %.
-    pub p99: u64,
-    /// 99.9 %.
-    pub p999: u64,
-    /// The slowest.
-    pub max: u64,
-}
-
-/// One kind of operation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Its name.
-    pub operation: String,
-    /// Those that ended well within the measurement.
-    pub completed: u64,
-    /// Of them, a second.
-    pub per_second: f64,
-    /// Their bodies (of LIST the documents), in units of 2^20 bytes a second.
-    pub mib_per_second: f64,
-    /// From the time a request was due (open loop) or sent (closed loop) to the last byte of the answer.
-    pub latency_us: Latency,
-    /// From the time it was really sent; in an open loop only. What a tool that omits stalls would show.
-    pub service_us: Option<Latency>,
-    /// Reads of keys that a DELETE of this run had rightly removed; they are among the completed.
-    pub missing: u64,
-    /// 503 SlowDown.
-    pub slow_down: u64,
-    /// Other failures.
-    pub failed: u64,
-    /// Due and never sent; they are in the latency with the time they had waited until the end.
-    pub unsent: u64,
-}
-
-/// What the generator itself took.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClientEffort {
-    /// Answered in the measurement.
-    pub requests: u64,
-    /// Its own, per request.
-    pub cpu_us_per_request: f64,
-    /// The part of their time for which its threads ran; near 1 the client is what was measured.
-    pub busy: f64,
-    /// How late requests of an open loop were sent although a connection was free: 99 % were less late.
-    pub lag_p99_us: u64,
-    /// The latest.
-    pub lag_max_us: u64,
-    /// Connections opened anew.
-    pub reconnects: u64,
-}
-
-/// One measurement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Round {
-    /// Its length.
-    pub seconds: f64,
-    /// Per operation.
-    pub operations: Vec<Row>,
-    /// What the generator took.
-    pub client: ClientEffort,
-    /// CPU time of the server per request, where its processes were named.
-    pub server_cpu_us_per_request: Option<f64>,
-}
-
-/// A kind of failure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FailureRow {
-    /// `connect`, `tls`, `timeout`, `closed`, `protocol`, `http STATUS CODE`, `503 SlowDown` or `verification`.
-    pub kind: String,
-    /// How many.
-    pub count: u64,
-    /// The first of them.
-    pub example: String,
-    /// What to do.
-    pub advice: String,
-}
-
-/// A percentile plot of one operation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Its name.
-    pub operation: String,
-    /// Quantile from 0 to 1, and microseconds.
-    pub points: Vec<(f64, u64)>,
-}
-
-/// One interval of a measurement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// From 1.
-    pub round: u32,
-    /// Its start in the measurement.
-    pub at_seconds: f64,
-    /// Its length.
-    pub seconds: f64,
-    /// Per operation that ended in it.
-    pub operations: Vec<PointRow>,
-}
-
-/// One operation in one interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PointRow {
-    /// Its name.
-    pub operation: String,
-    /// A second.
-    pub per_second: f64,
-    /// Of those that ended in the interval.
-    pub p50_us: u64,
-    /// Of those that ended in the interval.
-    pub p99_us: u64,
-    /// Of those that ended in the interval.
-    pub max_us: u64,
-    /// Failures, SlowDown among them.
-    pub failed: u64,
-}
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -253,27 +133,6 @@ impl Report {
     }
 }
 
-impl Latency {
-    pub(super) fn new(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        let (count, mean, max) = (histogram.len(), histogram.mean(), histogram.max());
-        Self { count, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
-    }
-}
-
-impl ClientEffort {
-    pub(super) fn new(effort: &Effort, seconds: f64, threads: u32) -> Self {
-        Self {
-            requests: effort.requests,
-            cpu_us_per_request: effort.cpu_ns as f64 / 1e3 / effort.requests.max(1) as f64,
-            busy: if seconds > 0.0 { effort.cpu_ns as f64 / 1e9 / seconds / f64::from(threads) } else { 0.0 },
-            lag_p99_us: effort.lag_us.value_at_quantile(0.99),
-            lag_max_us: effort.lag_us.max(),
-            reconnects: effort.reconnects,
-        }
-    }
-}
-
 fn add_cells(sum: &mut [Option<Box<Cell>>], cells: &[Option<Box<Cell>>]) {
     for (sum, cell) in sum.iter_mut().zip(cells) {
         if let Some(cell) = cell {
@@ -287,70 +146,4 @@ fn named(cells: &[Option<Box<Cell>>]) -> impl Iterator<Item = (&'static str, &Ce
         .iter()
         .zip(cells)
         .filter_map(|(operation, cell)| Some((operation.name(), cell.as_deref()?)))
-}
-
-fn rows(cells: &[Option<Box<Cell>>], seconds: f64, is_open_loop: bool) -> Vec<Row> {
-    let seconds = seconds.max(1e-9);
-    let row = |(name, cell): (&str, &Cell)| Row {
-        operation: name.to_owned(),
-        completed: cell.completed,
-        per_second: cell.completed as f64 / seconds,
-        mib_per_second: cell.bytes as f64 / f64::from(1 << 20) / seconds,
-        latency_us: Latency::new(&cell.latency_us),
-        service_us: is_open_loop.then(|| Latency::new(&cell.service_us)),
-        missing: cell.missing,
-        slow_down: cell.slow_down,
-        failed: cell.failed,
-        unsent: cell.unsent,
-    };
-    named(cells).map(row).collect()
-}
-
-pub(super) fn failure_rows(failures: &FailureCounts) -> Vec<FailureRow> {
-    let row = |(kind, failures): (&Kind, &super::record::Failures)| FailureRow {
-        kind: kind.to_string(),
-        count: failures.count,
-        example: failures.example.clone(),
-        advice: kind.advice().to_owned(),
-    };
-    failures.0.iter().map(row).collect()
-}
-
-fn curves(cells: &[Option<Box<Cell>>]) -> Vec<Curve> {
-    let curve = |(name, cell): (&str, &Cell)| {
-        // Five points in each halving of the distance to 100 %, as far as there are operations to tell.
-        let steps = cell.latency_us.iter_quantiles(5).map(|it| (it.quantile(), it.value_iterated_to()));
-        Curve { operation: name.to_owned(), points: steps.filter(|(quantile, _)| *quantile < 1.0).collect() }
-    };
-    named(cells).map(curve).collect()
-}
-
-fn timeline(outcomes: &[Outcome], scenario: &Scenario) -> Vec<Point> {
-    let mut points = Vec::new();
-    for (round, outcome) in (1..).zip(outcomes) {
-        let interval = super::session::interval(scenario.duration.0).as_secs_f64();
-        for (index, it) in outcome.intervals.iter().enumerate() {
-            let at_seconds = index as f64 * interval;
-            let seconds = interval.min(outcome.seconds - at_seconds);
-            // The rest of a measurement that is no whole number of intervals: too short for a rate.
-            if seconds <= 0.0 || (index > 0 && seconds < interval / 10.0) {
-                continue;
-            }
-            let row = |(name, cell): (&str, &Cell)| PointRow {
-                operation: name.to_owned(),
-                per_second: cell.completed as f64 / seconds,
-                p50_us: cell.latency_us.value_at_quantile(0.5),
-                p99_us: cell.latency_us.value_at_quantile(0.99),
-                max_us: cell.latency_us.max(),
-                failed: cell.failed + cell.slow_down,
-            };
-            points.push(Point {
-                round,
-                at_seconds,
-                seconds,
-                operations: named(&it.cells).map(row).collect(),
-            });
-        }
-    }
-    points
 }

@@ -1,6 +1,7 @@
 //! What a run asks for: read from a TOML file, completed by defaults, and refused when it can't be meant.
-//!
-//! Everything a scenario can ask for has a limit here, so that no run is without an end.
+
+mod limits;
+mod operation;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,66 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::draw::{Arrival, KeyOrder, Sizes};
-use crate::body::HEADER_LEN;
 use crate::units::{Size, Time};
-
-/// Sockets of one process; more needs a second machine anyway.
-pub const CONNECTIONS_MAX: u32 = 4096;
-/// As many as an account has by default on AWS.
-pub const BUCKETS_MAX: u32 = 1000;
-/// Keys of all buckets together: their book-keeping takes 20 bytes each.
-pub const KEYS_MAX: u64 = 50_000_000;
-/// A day for one round.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-const ROUNDS_MAX: u32 = 100;
-const THREADS_MAX: u32 = 256;
-/// Requests a second: beyond what one process can send.
-const RATE_MAX: f64 = 10e6;
-/// The largest object of one PUT on AWS.
-const OBJECT_LEN_MAX: u64 = 5 << 30;
-/// Both from the S3 API reference.
-const PARTS_MAX: u32 = 10_000;
-const PAGE_MAX: u32 = 1000;
-
-/// A request, or for `multipart` a sequence of them, that is timed as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Operation {
-    /// GetObject of a whole object
-    Get,
-    /// PutObject
-    Put,
-    /// DeleteObject
-    Delete,
-    /// HeadObject
-    Head,
-    /// One page of ListObjectsV2
-    List,
-    /// CreateMultipartUpload, its UploadParts one after the other, CompleteMultipartUpload
-    Multipart,
-}
-
-impl Operation {
-    /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Delete, Self::Head, Self::List, Self::Multipart];
-
-    /// Its name in scenarios and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Put => "put",
-            Self::Delete => "delete",
-            Self::Head => "head",
-            Self::List => "list",
-            Self::Multipart => "multipart",
-        }
-    }
-
-    /// Whether it changes a key.
-    pub fn is_write(self) -> bool {
-        matches!(self, Self::Put | Self::Delete | Self::Multipart)
-    }
-}
+pub use limits::{BUCKETS_MAX, CONNECTIONS_MAX, KEYS_MAX};
+pub use operation::Operation;
 
 /// Whether objects are stored before the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,66 +180,6 @@ impl Scenario {
     pub fn bucket(&self, index: u32) -> String {
         format!("{}-{index}", self.bucket_prefix)
     }
-
-    /// Says what can't be meant.
-    pub fn check(&self) -> Result<(), String> {
-        let thread_count = u64::from(self.thread_count());
-        let multipart_len = u64::from(self.multipart.parts).checked_mul(self.multipart.part_size.0);
-        let rules = [
-            (
-                self.operations.values().any(|weight| *weight > 0),
-                "operations: give one at least a weight above 0, like get = 1",
-            ),
-            ((1..=CONNECTIONS_MAX).contains(&self.connections), "connections: 1 to 4096"),
-            (self.threads <= THREADS_MAX, "threads: 256 at most"),
-            (
-                self.rate.is_none_or(|rate| rate > 0.0 && rate <= RATE_MAX),
-                "rate: above 0, up to 10000000 a second",
-            ),
-            ((1..=BUCKETS_MAX).contains(&self.buckets), "buckets: 1 to 1000"),
-            (
-                is_bucket_prefix(&self.bucket_prefix),
-                "bucket-prefix: 1 to 50 lower-case letters, digits and dashes, not a dash first",
-            ),
-            (
-                self.keys > 0 && self.key_count() <= KEYS_MAX,
-                "keys: at least 1, and at most 50 million over all buckets",
-            ),
-            (
-                self.keys >= thread_count,
-                "keys: as many as threads at least, since each writes keys of its own",
-            ),
-            (
-                self.size.len_min() >= HEADER_LEN as u64,
-                "size: a body that says what it is takes 40 bytes at least",
-            ),
-            (self.size.len_max() <= OBJECT_LEN_MAX, "size: 5GiB at most"),
-            ((0.0..=1.0).contains(&self.verify), "verify: from 0 to 1"),
-            (!self.duration.0.is_zero() && self.duration.0 <= DURATION_MAX, "duration: above 0, up to 24h"),
-            (self.warm_up.0 <= DURATION_MAX, "warm-up: up to 24h"),
-            (self.count != Some(0), "count: at least 1"),
-            ((1..=ROUNDS_MAX).contains(&self.rounds), "rounds: 1 to 100"),
-            (
-                !self.timeout.0.is_zero() && self.timeout.0 <= Duration::from_secs(600),
-                "timeout: above 0, up to 10m",
-            ),
-            ((1..=PAGE_MAX).contains(&self.list.page), "list.page: 1 to 1000"),
-            ((1..=PARTS_MAX).contains(&self.multipart.parts), "multipart.parts: 1 to 10000"),
-            (self.multipart.part_size.0 >= HEADER_LEN as u64, "multipart.part-size: 40 bytes at least"),
-            (multipart_len.is_some_and(|len| len <= 5 << 40), "multipart: 5 TiB at most"),
-        ];
-        let broken: Vec<&str> = rules.iter().filter(|(holds, _)| !holds).map(|(_, what)| *what).collect();
-        if !broken.is_empty() {
-            return Err(broken.join("\n"));
-        }
-        self.size.check()?;
-        self.key_order.check()
-    }
-}
-
-fn is_bucket_prefix(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=50).contains(&text.len()) && text.bytes().all(is_plain) && !text.starts_with('-')
 }
 
 #[cfg(test)]

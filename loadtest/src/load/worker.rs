@@ -6,7 +6,9 @@
 //!  +--------------------+---------------+-----------+----------+   closed or failed
 //! ```
 
+mod ask;
 mod connect;
+mod exchange;
 mod outcome;
 mod part;
 
@@ -14,19 +16,17 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::draw::{KeyOrder, Keys};
 use super::failure::{Failure, Kind};
-use super::job::{Job, Order, Outcome};
-use super::pace::{Ask, Schedule};
+use super::job::Job;
+use super::pace::Schedule;
 use super::phase::{Load, Pace, Quota, Shared, Times};
-use super::record::{Batch, Effort, record_ns};
-use super::verify::Depth;
-use super::wire::{PIECE_LEN, Received, Requests, Response, Scratch, Transport, Until};
+use super::record::{Batch, Effort};
+use super::wire::{Requests, Response, Scratch, Transport};
 use crate::rng::Rng;
 use part::Part;
 
@@ -257,251 +257,6 @@ impl<'a> Worker<'a> {
             Quota::Time => false,
             Quota::Count(_) => self.shared.rest.load(Ordering::Relaxed) == 0,
             Quota::EachKeyOnce => self.parts.iter().all(|part| part.rest == 0 && part.again.is_empty()),
-        }
-    }
-
-    /// Gives work to idle connections.
-    fn dispatch(&mut self, now: u64) {
-        (0..self.parts.len()).for_each(|number| self.dispatch_part(number, now));
-        self.parts.iter_mut().for_each(|part| part.had_idle = !part.idle.is_empty());
-    }
-
-    fn dispatch_part(&mut self, number: usize, now: u64) {
-        let load = &self.shared.phase.loads[number];
-        while !self.parts[number].idle.is_empty() {
-            let Some((intended, ask)) = self.next_ask(number, now) else { break };
-            if intended != u64::MAX && self.parts[number].had_idle && intended >= self.times.window_start {
-                let lag = self.now().saturating_sub(intended);
-                record_ns(&mut self.effort.lag_us, lag);
-            }
-            let id = self.parts[number].idle.pop().expect("an idle connection has just been seen");
-            self.start(id, load, intended, ask);
-        }
-    }
-
-    /// Whether new requests are to be sent.
-    fn is_open(&self, now: u64) -> bool {
-        let is_in_time = now >= self.times.begin && now < self.times.window_end;
-        is_in_time && !self.shared.is_aborted.load(Ordering::Acquire)
-    }
-
-    /// What is due in a load, and since when; `u64::MAX` is now.
-    fn next_ask(&mut self, number: usize, now: u64) -> Option<(u64, Ask)> {
-        let part = &mut self.parts[number];
-        match self.shared.phase.quota {
-            Quota::Time => {}
-            Quota::EachKeyOnce => {
-                if part.rest == 0 && part.again.is_empty() {
-                    return None;
-                }
-            }
-            Quota::Count(_) => {
-                if part
-                    .schedule
-                    .as_ref()
-                    .is_some_and(|schedule| schedule.next_due().is_none_or(|due| due > now))
-                {
-                    return None;
-                }
-                let rest = &self.shared.rest;
-                rest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rest| rest.checked_sub(1)).ok()?;
-            }
-        }
-        match &mut part.schedule {
-            Some(schedule) => schedule.take(now),
-            None => Some((u64::MAX, Ask { bucket: None, operation: None })),
-        }
-    }
-
-    /// Begins an operation on an idle connection.
-    fn start(&mut self, id: usize, load: &Load, intended: u64, ask: Ask) {
-        let sent = self.now();
-        let terms = self.shared.terms;
-        let part = &mut self.parts[self.connections[id].load];
-        let operation = ask.operation.unwrap_or_else(|| load.mix.draw(&mut part.rng));
-        let again = part.again.pop();
-        if again.is_none() {
-            part.rest = part.rest.saturating_sub(1);
-        }
-        let (bucket, key_index) = again.unwrap_or_else(|| {
-            part.choose_key(
-                load,
-                operation.is_write(),
-                ask.bucket,
-                self.index,
-                self.shared.phase.thread_count,
-            )
-        });
-        let multipart = &terms.scenario.multipart;
-        let len = match operation {
-            super::scenario::Operation::Put => terms.scenario.size.draw(&mut part.rng),
-            super::scenario::Operation::Multipart => u64::from(multipart.parts) * multipart.part_size.0,
-            _ => 0,
-        };
-        let depth = match terms.scenario.verify {
-            ratio if ratio >= 1.0 || part.rng.unit() <= ratio => Depth::Bytes,
-            _ => Depth::Header,
-        };
-        let series = part.first_series + load.series(bucket, operation);
-        let intended = if intended == u64::MAX { sent } else { intended };
-        let order = Order { operation, series, intended, sent, bucket, key_index, len, depth };
-        let connection = &mut self.connections[id];
-        connection.job = Some(Job::new(&order, &terms));
-        connection.state = State::Busy;
-        self.busy_count += 1;
-        self.send_request(id, sent);
-    }
-
-    fn send_request(&mut self, id: usize, now: u64) {
-        let connection = &mut self.connections[id];
-        let Some(job) = &mut connection.job else { return };
-        connection.since = now;
-        let second = self.shared.clock.second(now);
-        self.plain.clear();
-        let range = job.write_head(
-            &mut self.plain,
-            &mut self.requests,
-            &mut connection.response,
-            &self.shared.terms,
-            second,
-        );
-        // A small body goes with its head: one record, one call.
-        let room = (PIECE_LEN.saturating_sub(self.plain.len())) as u64;
-        let first = range.start..range.end.min(range.start + room);
-        (connection.body_at, connection.body_end) = (first.end, range.end);
-        job.write_body(&mut self.plain, first);
-        let transport = connection.transport.as_mut().expect("a connection with a job is open");
-        let sent = transport.send(&self.plain, &mut self.scratch).and_then(|_| self.send_more(id));
-        if let Err(failure) = sent {
-            self.fail(id, &failure, self.now());
-        }
-    }
-
-    /// Sends on until the socket is full.
-    fn send_more(&mut self, id: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[id];
-        let (Some(transport), Some(job)) = (&mut connection.transport, &connection.job) else {
-            return Ok(());
-        };
-        while transport.flush()? && connection.body_at < connection.body_end {
-            let end = connection.body_end.min(connection.body_at + PIECE_LEN as u64);
-            self.plain.clear();
-            job.write_body(&mut self.plain, connection.body_at..end);
-            connection.body_at = end;
-            transport.send(&self.plain, &mut self.scratch)?;
-        }
-        Ok(())
-    }
-
-    /// Waits for events until a time, and handles them.
-    fn wait(&mut self, until: u64, events: &mut [Event]) -> Result<(), Failure> {
-        let timeout = until.saturating_sub(self.now());
-        let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as _ };
-        let count = match epoll::wait(&self.epoll, &mut *events, Some(&timeout)) {
-            Ok(count) => count,
-            Err(Errno::INTR) => 0,
-            Err(error) => return Err(os_failure("epoll_wait", error)),
-        };
-        for event in &events[..count] {
-            let (flags, data) = (event.flags, event.data);
-            let id = data.u64() as usize;
-            if let Err(failure) = self.handle(id, flags) {
-                self.fail(id, &failure, self.now());
-            }
-        }
-        Ok(())
-    }
-
-    fn handle(&mut self, id: usize, flags: EventFlags) -> Result<(), Failure> {
-        let is_readable =
-            flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        let is_ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        let until = if is_ending { Until::Closed } else { Until::Empty };
-        let is_writable = flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
-        match self.connections[id].state {
-            State::Down { .. } => Ok(()),
-            State::Connecting if is_writable => {
-                let connection = &mut self.connections[id];
-                let transport = connection.transport.as_mut().expect("a connecting connection has a socket");
-                transport.finish_connect(&self.shared.target.endpoint)?;
-                connection.state = State::Handshaking;
-                self.handshake(id, until)
-            }
-            State::Connecting => Ok(()),
-            State::Handshaking => self.handshake(id, until),
-            State::Idle if is_readable => self.receive(id, until),
-            State::Idle => Ok(()),
-            State::Busy => {
-                if is_writable && !self.is_all_sent(id) {
-                    // A server may refuse before it has read the whole body: its answer tells more than a broken pipe.
-                    if let Err(failure) = self.send_more(id) {
-                        self.receive(id, Until::Closed)?;
-                        return if self.connections[id].job.is_some() { Err(failure) } else { Ok(()) };
-                    }
-                }
-                if is_readable { self.receive(id, until) } else { Ok(()) }
-            }
-        }
-    }
-
-    fn is_all_sent(&self, id: usize) -> bool {
-        let connection = &self.connections[id];
-        connection.body_at == connection.body_end
-            && connection.transport.as_ref().is_none_or(Transport::is_flushed)
-    }
-
-    fn receive(&mut self, id: usize, until: Until) -> Result<(), Failure> {
-        let connection = &mut self.connections[id];
-        let Some(transport) = &mut connection.transport else { return Ok(()) };
-        let (response, job) = (&mut connection.response, &mut connection.job);
-        let received = transport.receive(&mut self.scratch, until, &mut |bytes| match job {
-            Some(job) => response.take(bytes, job),
-            None => Err(Failure::protocol("bytes that nobody asked for")),
-        })?;
-        let is_answered = job.is_some() && response.is_done();
-        match (is_answered, received) {
-            (true, _) => self.finish_answer(id, received == Received::Closed),
-            (false, Received::Open) => {}
-            (false, Received::Closed) if self.connections[id].job.is_none() => self.close(id, 0),
-            (false, Received::Closed) => {
-                let what =
-                    if self.connections[id].response.is_untouched() { "before" } else { "in the midst of" };
-                return Err(Failure::new(Kind::Closed, format!("the server closed {what} its answer")));
-            }
-        }
-        Ok(())
-    }
-
-    fn finish_answer(&mut self, id: usize, is_closed: bool) {
-        let now = self.now();
-        self.answered += 1;
-        let is_all_sent = self.is_all_sent(id);
-        let connection = &mut self.connections[id];
-        let keeps = connection.response.keeps_alive && !is_closed && is_all_sent;
-        let Some(job) = &mut connection.job else { return };
-        match job.finish_answer(&connection.response, &self.shared.terms) {
-            Outcome::Next if keeps => return self.send_request(id, now),
-            Outcome::Next => {
-                let failure =
-                    Failure::new(Kind::Closed, "the server closed between the requests of an upload");
-                return self.fail(id, &failure, now);
-            }
-            Outcome::Done(success) => self.record(id, success, now),
-            Outcome::Failed(failure) => self.record_failure(id, &failure, now),
-        }
-        let connection = &mut self.connections[id];
-        connection.job = None;
-        self.busy_count -= 1;
-        if keeps {
-            connection.state = State::Idle;
-            let number = connection.load;
-            self.parts[number].idle.push(id);
-            // At once, not after the other answers of this turn: otherwise client and server work by turns, and both sleep.
-            if self.is_open(now) {
-                self.dispatch_part(number, now);
-            }
-        } else {
-            self.close(id, now);
         }
     }
 }
