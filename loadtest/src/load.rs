@@ -37,7 +37,7 @@ use std::fmt;
 pub use compare::{Comparison, Meaning, Ratio, compare};
 pub use draw::{Arrival, KeyOrder, Lognormal, Sizes};
 pub use progress::{Progress, Watch};
-pub use rate_target::{Probe, RateTarget, RateTargetReport, search};
+pub use rate_target::{Goal, Probe, RateTarget, RateTargetReport, search};
 pub use report::{ClientEffort, Curve, FailureRow, Latency, Point, PointRow, Report, Round, Row};
 pub use scenario::{
     BUCKETS_MAX, CONNECTIONS_MAX, KEYS_MAX, ListOptions, MultipartOptions, Operation, PayloadMode, Prepare,

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use loadtest::load::{
-    self, Error, Meaning, Operation, PayloadMode, RateTarget, Report, Row, Scenario, Target, Watch,
+    self, Error, Goal, Meaning, Operation, PayloadMode, RateTarget, Report, Row, Scenario, Target, Watch,
 };
 use loadtest::s3::{Credentials, Endpoint, Trust};
 use loadtest::units::{Size, Time};
@@ -295,7 +295,7 @@ fn rates() -> RateTarget {
         puts: 10.0,
         // The verdict is what is tested, not this machine.
         p99_max: Duration::from_secs(30),
-        buckets_max: 3,
+        goal: Goal::Most(3),
         connections_per_bucket: 2,
         flood_connections: 2,
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use loadtest::load::{self, RateTarget, Scenario, Sizes, Watch};
+use loadtest::load::{self, Goal, RateTarget, Scenario, Sizes, Watch};
 use loadtest::units::{Size, Time};
 
 use super::server::ServerArguments;
@@ -25,9 +25,12 @@ pub struct Arguments {
     /// 99 % of the GETs, and of the PUTs, of every bucket have to be faster
     #[arg(long, value_name = "TIME", default_value = "20ms")]
     p99: Time,
-    /// Search up to this number
+    /// Search for the largest number of buckets that holds, up to this one
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_buckets: u32,
+    /// Judge this number of buckets, and search for no other
+    #[arg(long, value_name = "N", conflicts_with = "max_buckets")]
+    buckets: Option<u32>,
     /// Connections per bucket
     #[arg(long, value_name = "N", default_value_t = 10)]
     connections_per_bucket: u32,
@@ -68,7 +71,7 @@ pub fn run(arguments: Arguments) -> io::Result<ExitCode> {
         gets: arguments.gets,
         puts: arguments.puts,
         p99_max: arguments.p99.0,
-        buckets_max: arguments.max_buckets,
+        goal: arguments.buckets.map_or(Goal::Most(arguments.max_buckets), Goal::Exactly),
         connections_per_bucket: arguments.connections_per_bucket,
         flood_connections: arguments.flood,
     };

@@ -11,8 +11,9 @@ use loadtest::units::{Size, Time};
 use super::server::ServerArguments;
 use super::{EXIT_WRONG_DATA, invalid, write_file};
 
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("get-4k", include_str!("../../scenarios/get-4k.toml")),
+    ("head", include_str!("../../scenarios/head.toml")),
     ("put-4k", include_str!("../../scenarios/put-4k.toml")),
     ("large", include_str!("../../scenarios/large.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),

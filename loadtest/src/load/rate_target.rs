@@ -18,6 +18,16 @@ use super::{Error, Target};
 pub use probe::Probe;
 use probe::judge;
 
+/// Which numbers of buckets are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// The largest that holds, up to this one.
+    Most(u32),
+    /// This one alone.
+    Exactly(u32),
+}
+
 /// What every bucket is to get.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RateTarget {
@@ -27,8 +37,8 @@ pub struct RateTarget {
     pub puts: f64,
     /// Of each bucket's GETs, and of its PUTs.
     pub p99_max: Duration,
-    /// The search stops here.
-    pub buckets_max: u32,
+    /// Which numbers of buckets are tried.
+    pub goal: Goal,
     /// Connections per bucket.
     pub connections_per_bucket: u32,
     /// Connections in a closed loop on one more bucket.
@@ -50,9 +60,29 @@ pub struct RateTargetReport {
     pub buckets_held: u32,
 }
 
+impl Goal {
+    /// The most buckets that it may try.
+    pub fn buckets_max(self) -> u32 {
+        match self {
+            Self::Most(buckets) | Self::Exactly(buckets) => buckets,
+        }
+    }
+
+    /// The next number to try, between what held and what did not: doubled until one does not hold, then half the gap.
+    fn choose_next(self, held: u32, broken: Option<u32>) -> Option<u32> {
+        let next = match (self, broken) {
+            (Self::Exactly(buckets), None) => buckets,
+            (Self::Exactly(_), Some(_)) => return None,
+            (Self::Most(max), None) => (held * 2).clamp(1, max),
+            (Self::Most(_), Some(broken)) => held + (broken - held) / 2,
+        };
+        (next > held).then_some(next)
+    }
+}
+
 impl RateTarget {
     fn check(&self) -> Result<(), Error> {
-        let connections = self.connections_per_bucket.saturating_mul(self.buckets_max);
+        let connections = self.connections_per_bucket.saturating_mul(self.goal.buckets_max());
         let rules = [
             (
                 self.gets >= 0.0 && self.puts >= 0.0 && self.gets + self.puts > 0.0,
@@ -60,11 +90,11 @@ impl RateTarget {
             ),
             (self.gets <= 1e6 && self.puts <= 1e6, "--gets, --puts: 1000000 at most"),
             (!self.p99_max.is_zero(), "--p99: above 0"),
-            ((1..BUCKETS_MAX).contains(&self.buckets_max), "--max-buckets: 1 to 999"),
+            ((1..BUCKETS_MAX).contains(&self.goal.buckets_max()), "--max-buckets, --buckets: 1 to 999"),
             (self.connections_per_bucket > 0, "--connections-per-bucket: at least 1"),
             (
                 connections.saturating_add(self.flood_connections) <= CONNECTIONS_MAX,
-                "more than 4096 connections: lower --max-buckets, --connections-per-bucket or --flood",
+                "more than 4096 connections: lower --max-buckets or --buckets, --connections-per-bucket or --flood",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
@@ -94,7 +124,7 @@ impl RateTarget {
         let flood = Load {
             connections: self.flood_connections,
             mix,
-            buckets: self.buckets_max..self.buckets_max + 1,
+            buckets: self.goal.buckets_max()..self.goal.buckets_max() + 1,
             key_order: KeyOrder::Uniform,
             pace: Pace::Closed,
             grouping: Grouping::Operation,
@@ -103,7 +133,7 @@ impl RateTarget {
     }
 }
 
-/// Searches for the largest number of buckets that hold: doubles it until one does not, then halves the gap.
+/// Tries numbers of buckets as the goal says.
 pub fn search(
     target: &Target,
     rates: &RateTarget,
@@ -112,7 +142,8 @@ pub fn search(
 ) -> Result<RateTargetReport, Error> {
     rates.check()?;
     // The last bucket is the flooded one.
-    let bucket_count = rates.buckets_max + u32::from(rates.flood_connections > 0);
+    let buckets_max = rates.goal.buckets_max();
+    let bucket_count = buckets_max + u32::from(rates.flood_connections > 0);
     let scenario = Scenario {
         buckets: bucket_count,
         operations: [(Operation::Get, 3), (Operation::Put, 2)].into(),
@@ -120,12 +151,12 @@ pub fn search(
     };
     let mut session = Session::open(target, &scenario, watch)?;
     if rates.flood_connections > 0 {
-        session.fill(rates.buckets_max..bucket_count, watch)?;
+        session.fill(buckets_max..bucket_count, watch)?;
     }
     let mut filled = 0;
     let mut probes: Vec<Probe> = Vec::new();
     let (mut held, mut broken) = (0, None);
-    while let Some(next) = choose_next(held, broken, rates.buckets_max) {
+    while let Some(next) = rates.goal.choose_next(held, broken) {
         if next > filled {
             session.fill(filled..next, watch)?;
             filled = next;
@@ -151,15 +182,6 @@ pub fn search(
         probes,
         scenario: scenario.clone(),
     })
-}
-
-/// The next number to try, between what held and what did not.
-fn choose_next(held: u32, broken: Option<u32>, buckets_max: u32) -> Option<u32> {
-    let next = match broken {
-        None => (held * 2).clamp(1, buckets_max),
-        Some(broken) => held + (broken - held) / 2,
-    };
-    (next > held).then_some(next)
 }
 
 fn run_probe(
@@ -188,7 +210,7 @@ impl RateTargetReport {
 
 impl fmt::Display for RateTargetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RateTarget { gets, puts, p99_max, flood_connections, buckets_max, .. } = &self.target;
+        let RateTarget { gets, puts, p99_max, flood_connections, goal, .. } = &self.target;
         writeln!(
             f,
             "{}: {gets} GET/s and {puts} PUT/s on each bucket, p99 within {:.1} ms, {flood_connections} connections flood another",
@@ -198,8 +220,10 @@ impl fmt::Display for RateTargetReport {
         for probe in &self.probes {
             writeln!(f, "{probe}")?;
         }
-        let bound =
-            if self.buckets_held == *buckets_max { ", the most that was tried (--max-buckets)" } else { "" };
+        let bound = match goal {
+            Goal::Most(max) if self.buckets_held == *max => ", the most that was tried (--max-buckets)",
+            _ => "",
+        };
         writeln!(f, "{} buckets can count on it{bound}", self.buckets_held)
     }
 }
@@ -211,8 +235,8 @@ mod tests {
     #[test]
     fn the_search_finds_every_limit() {
         for (buckets_max, limit) in (1..40).flat_map(|max| (0..=max).map(move |limit| (max, limit))) {
-            let (mut held, mut broken, mut probes) = (0, None, 0);
-            while let Some(next) = choose_next(held, broken, buckets_max) {
+            let (goal, mut held, mut broken, mut probes) = (Goal::Most(buckets_max), 0, None, 0);
+            while let Some(next) = goal.choose_next(held, broken) {
                 if next <= limit {
                     held = next
                 } else {
@@ -223,5 +247,13 @@ mod tests {
             assert_eq!(held, limit, "of {buckets_max}");
             assert!(probes <= 13, "{probes} probes for {limit} of {buckets_max}");
         }
+    }
+
+    #[test]
+    fn a_single_number_is_tried_once() {
+        let goal = Goal::Exactly(10);
+        assert_eq!(goal.choose_next(0, None), Some(10));
+        assert_eq!(goal.choose_next(10, None), None, "it holds");
+        assert_eq!(goal.choose_next(0, Some(10)), None, "it does not");
     }
 }
