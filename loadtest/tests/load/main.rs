@@ -2,20 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../fake/mod.rs"]
 mod fake;
+mod open_loops;
+mod rates;
+mod reports;
 
-use std::io::Cursor;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use fake::{FakeS3, Faults};
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use loadtest::load::{
-    self, Error, Goal, Meaning, Operation, PayloadMode, RateTarget, Report, Row, Scenario, Target, Watch,
-};
+use loadtest::load::{self, Error, Operation, PayloadMode, Report, Row, Scenario, Target, Watch};
 use loadtest::s3::{Credentials, Endpoint, Trust};
 use loadtest::units::{Size, Time};
 
@@ -161,122 +157,6 @@ fn objects_of_an_earlier_run_are_verified_by_themselves() {
     assert_eq!((completed(&report), &report.failures[..]), (200, &[][..]));
 }
 
-/// Requests are due each millisecond, and the server stands still for a second: some thousand of them have to wait, of
-/// which only the few that were in flight show it when the clock starts with the sending.
-#[test]
-fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
-    let server = FakeS3::start(Faults { stall_at: 700, stall: Duration::from_secs(1), ..Faults::default() });
-    let scenario = Scenario {
-        rate: Some(1000.0),
-        prepare: Some(load::Prepare::None),
-        duration: Time(Duration::from_secs(3)),
-        ..scenario(&[(Operation::Put, 1)], u64::MAX)
-    };
-    let report = run(&server, &scenario);
-    let (latency, service) = slow_counts(&report, 100_000);
-    assert!(latency >= 500, "{latency} of the requests that were due in the stall show it");
-    assert!(
-        latency >= 10 * service,
-        "{latency} waited, and {service} by the clock that starts with the sending"
-    );
-    let row = row(&report, Operation::Put);
-    assert_eq!(row.latency_us.count, 3000, "every request that was due is counted");
-    assert!(row.latency_us.p99 > 500_000, "{:?}", row.latency_us);
-}
-
-/// How many operations took longer, by both clocks.
-fn slow_counts(report: &Report, limit_us: u64) -> (u64, u64) {
-    let mut latency = 0;
-    for histogram in histograms(&report.hdr_log) {
-        latency += histogram.count_between(limit_us, u64::MAX);
-    }
-    let service = row(report, Operation::Put).service_us.as_ref().unwrap();
-    // Of the other clock the report has percentiles: what lies above the highest that is within the limit may exceed it.
-    let shares = [(service.p999, 0.001), (service.p99, 0.01), (service.p90, 0.1)];
-    let share = shares.into_iter().find(|(value, _)| *value <= limit_us).map_or(1.0, |(_, share)| share);
-    (latency, (service.count as f64 * share).ceil() as u64)
-}
-
-fn histograms(log: &[u8]) -> Vec<Histogram<u64>> {
-    let mut deserializer = Deserializer::new();
-    let mut found = Vec::new();
-    for entry in IntervalLogIterator::new(log) {
-        if let LogEntry::Interval(interval) = entry.unwrap() {
-            let bytes = STANDARD.decode(interval.encoded_histogram()).unwrap();
-            found.push(deserializer.deserialize(&mut Cursor::new(bytes)).unwrap());
-        }
-    }
-    found
-}
-
-#[test]
-fn requests_that_were_never_sent_are_in_the_latency() {
-    let server = FakeS3::start(Faults { stall_at: 200, stall: Duration::from_secs(2), ..Faults::default() });
-    let scenario = Scenario {
-        rate: Some(500.0),
-        prepare: Some(load::Prepare::None),
-        duration: Time(Duration::from_secs(1)),
-        ..scenario(&[(Operation::Put, 1)], u64::MAX)
-    };
-    let report = run(&server, &scenario);
-    let row = row(&report, Operation::Put);
-    assert!(row.unsent >= 100, "{row:?}");
-    assert_eq!(row.latency_us.count, 500);
-}
-
-#[test]
-fn the_histogram_log_is_read_back_with_every_operation_in_it() {
-    let server = FakeS3::start(Faults::default());
-    let report =
-        run(&server, &Scenario { rounds: 2, ..scenario(&[(Operation::Get, 1), (Operation::Put, 1)], 300) });
-    assert!(report.hdr_log.starts_with(b"#[Histogram log format version 1.3]\n"));
-    let total: u64 = histograms(&report.hdr_log).iter().map(Histogram::len).sum();
-    assert_eq!(total, 600);
-    let tags: Vec<String> = IntervalLogIterator::new(&report.hdr_log)
-        .filter_map(|entry| match entry.unwrap() {
-            LogEntry::Interval(interval) => interval.tag().map(|tag| tag.as_str().to_owned()),
-            _ => None,
-        })
-        .collect();
-    assert!(tags.contains(&"get".to_owned()) && tags.contains(&"put".to_owned()), "{tags:?}");
-}
-
-#[test]
-fn the_page_loads_nothing_from_anywhere() {
-    let server = FakeS3::start(Faults::default());
-    let report = run(&server, &scenario(&[(Operation::Get, 1), (Operation::Put, 1)], 300));
-    let page = report.to_html();
-    for reference in ["src=", "href", "url(", "@import", "<link", "<script", "<img", "<iframe", "xmlns"] {
-        assert!(!page.contains(reference), "{reference}");
-    }
-    assert_eq!(page.matches("<svg").count(), 4);
-    assert!(page.matches("<polyline").count() >= 8, "a curve per plot and operation");
-    assert!(!page.contains("NaN") && !page.contains("inf"), "every coordinate is a number");
-}
-
-#[test]
-fn a_report_is_read_back_and_differs_from_itself_by_noise_alone() {
-    let server = FakeS3::start(Faults::default());
-    let report = run(&server, &Scenario { rounds: 3, ..scenario(&[(Operation::Get, 1)], 200) });
-    let again = Report::from_json(&report.to_json()).unwrap();
-    // JSON keeps the integers to the digit; of some fractions it changes the last.
-    let counts = |report: &Report| {
-        let rows = report.rounds.iter().flat_map(|round| &round.operations);
-        rows.map(|row| (row.completed, row.latency_us.p50, row.latency_us.p999, row.failed))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(counts(&again), counts(&report));
-    assert_eq!(
-        (&again.scenario, again.seed, again.timeline.len()),
-        (&report.scenario, 1, report.timeline.len())
-    );
-    let comparison = load::compare(&report, &again);
-    assert!(comparison.ratios.len() >= 5);
-    assert!(comparison.ratios.iter().all(|ratio| ratio.meaning == Meaning::Noise), "{comparison}");
-    assert_eq!(comparison.differences.len(), usize::from(report.total.client.busy > 0.9) * 2);
-    assert!(Report::from_json("{}").is_err());
-}
-
 #[test]
 fn the_same_seed_makes_the_same_choices() {
     let counts = |seed| {
@@ -287,40 +167,6 @@ fn the_same_seed_makes_the_same_choices() {
     };
     assert_eq!(counts(1), counts(1));
     assert_ne!(counts(1), counts(2));
-}
-
-fn rates() -> RateTarget {
-    RateTarget {
-        gets: 20.0,
-        puts: 10.0,
-        // The verdict is what is tested, not this machine.
-        p99_max: Duration::from_secs(30),
-        goal: Goal::Most(3),
-        connections_per_bucket: 2,
-        flood_connections: 2,
-    }
-}
-
-fn rate_scenario() -> Scenario {
-    let duration = Time(Duration::from_secs(1));
-    Scenario { keys: 10, duration, warm_up: Time(Duration::ZERO), threads: 1, ..Scenario::default() }
-}
-
-#[test]
-fn a_rate_that_holds_is_found_up_to_the_bound_beside_a_flood() {
-    let server = FakeS3::start(Faults::default());
-    let report = load::search(&target(&server), &rates(), &rate_scenario(), &mut Watch::silent()).unwrap();
-    assert_eq!(report.buckets_held, 3, "{report}");
-    assert!(report.probes.iter().all(|probe| probe.flood_per_second > 0.0));
-    assert_eq!(report.probes.iter().map(|probe| probe.buckets).collect::<Vec<_>>(), [1, 2, 3]);
-}
-
-#[test]
-fn a_rate_that_is_refused_does_not_hold() {
-    let server = FakeS3::start(Faults { slow_down_every: 3, ..Faults::default() });
-    let report = load::search(&target(&server), &rates(), &rate_scenario(), &mut Watch::silent()).unwrap();
-    assert_eq!(report.buckets_held, 0);
-    assert!(report.probes[0].reasons[0].contains("less than 99 % of the rate"), "{report}");
 }
 
 #[test]
