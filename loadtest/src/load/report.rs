@@ -14,6 +14,7 @@ use super::phase::Outcome;
 use super::record::{Cell, Effort, FailureCounts};
 use super::scenario::{Operation, Scenario};
 use super::session::Session;
+use super::target::ServerTime;
 pub use plot::{Curve, Point, PointRow};
 use plot::{curves, timeline};
 pub(super) use round::failure_rows;
@@ -22,6 +23,9 @@ pub use round::{ClientEffort, FailureRow, Latency, Round, Row};
 
 /// Raised when a field changes its meaning.
 pub const VERSION: u32 = 1;
+
+/// A server whose threads waited longer for a CPU, by the time for which they ran, was not alone on it. Its own threads wait for each other, too.
+pub(super) const WAIT_RATIO_MAX: f64 = 0.5;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,18 +77,22 @@ impl Report {
             effort.add(&outcome.effort);
             seconds += outcome.seconds;
         }
-        let server_cpu_ns = outcomes.iter().map(|outcome| outcome.server_cpu_ns).sum();
+        let mut times = outcomes.iter().map(|outcome| outcome.server_time);
+        let server_time = times.try_fold(ServerTime::default(), |sum, time| Some(sum.add(time?)));
         let threads = scenario.thread_count();
-        let round =
-            |cells: &[Option<Box<Cell>>], effort: &Effort, seconds: f64, server_cpu_ns: Option<u64>| Round {
-                seconds,
-                operations: rows(cells, seconds, is_open_loop),
-                client: ClientEffort::new(effort, seconds, threads),
-                server_cpu_us_per_request: server_cpu_ns
-                    .map(|ns| ns as f64 / 1e3 / effort.requests.max(1) as f64),
-            };
+        let round = |cells: &[Option<Box<Cell>>],
+                     effort: &Effort,
+                     seconds: f64,
+                     server_time: Option<ServerTime>| Round {
+            seconds,
+            operations: rows(cells, seconds, is_open_loop),
+            client: ClientEffort::new(effort, seconds, threads),
+            server_cpu_us_per_request: server_time
+                .map(|time| time.ran_ns as f64 / 1e3 / effort.requests.max(1) as f64),
+            server_wait_ratio: server_time.map(ServerTime::wait_ratio),
+        };
         let rounds =
-            outcomes.iter().map(|it| round(&it.cells, &it.effort, it.seconds, it.server_cpu_ns)).collect();
+            outcomes.iter().map(|it| round(&it.cells, &it.effort, it.seconds, it.server_time)).collect();
         let started = outcomes.first().map_or(0, |outcome| outcome.started_at.as_secs() as i64);
         let aborted = outcomes.iter().find_map(|outcome| outcome.aborted.as_ref());
         Self {
@@ -95,7 +103,7 @@ impl Report {
             protocol: effort.protocol.clone(),
             threads,
             seed: session.seed,
-            total: round(&cells, &effort, seconds, server_cpu_ns),
+            total: round(&cells, &effort, seconds, server_time),
             rounds,
             verification_failures: failures.0.get(&Kind::Verification).map_or(0, |failures| failures.count),
             failures: failure_rows(&failures),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Shared, Times};
 use crate::load::failure::Failure;
 use crate::load::record::{Batch, Cell, Effort, FailureCounts};
+use crate::load::target::ServerTime;
 
 /// One interval, of all threads.
 pub(in crate::load) struct Interval {
@@ -24,8 +25,8 @@ pub(in crate::load) struct Outcome {
     pub seconds: f64,
     pub started_at: Duration,
     pub aborted: Option<Failure>,
-    /// CPU time of the processes that were named, in the measurement.
-    pub server_cpu_ns: Option<u64>,
+    /// Of the processes that were named, in the measurement.
+    pub server_time: Option<ServerTime>,
 }
 
 /// What the collector tells whoever watches.
@@ -41,12 +42,12 @@ pub(super) struct Collector<'a> {
     shared: &'a Shared<'a>,
     intervals: Vec<Interval>,
     completed: u64,
-    server_cpu: (Option<u64>, Option<u64>),
+    server_time: (Option<ServerTime>, Option<ServerTime>),
 }
 
 impl<'a> Collector<'a> {
     pub(super) fn new(shared: &'a Shared<'a>) -> Self {
-        Self { shared, intervals: Vec::new(), completed: 0, server_cpu: (None, None) }
+        Self { shared, intervals: Vec::new(), completed: 0, server_time: (None, None) }
     }
 
     pub(super) fn run(&mut self, receiver: &Receiver<Batch>, watch: &mut dyn FnMut(&Progress<'_>)) {
@@ -70,7 +71,7 @@ impl<'a> Collector<'a> {
         }
         self.sample_server();
         // A phase that ends with its work did not reach the end of its window.
-        self.server_cpu.1 = self.server_cpu.1.or_else(|| self.shared.target.server_cpu_ns());
+        self.server_time.1 = self.server_time.1.or_else(|| self.shared.target.server_time());
     }
 
     /// Wakes at the ends of the measurement, and often enough for progress.
@@ -85,11 +86,11 @@ impl<'a> Collector<'a> {
     fn sample_server(&mut self) {
         let Some(times) = self.shared.times.get() else { return };
         let now = self.shared.clock.now();
-        if self.server_cpu.0.is_none() && now >= times.window_start {
-            self.server_cpu.0 = self.shared.target.server_cpu_ns();
+        if self.server_time.0.is_none() && now >= times.window_start {
+            self.server_time.0 = self.shared.target.server_time();
         }
-        if self.server_cpu.1.is_none() && now >= times.window_end {
-            self.server_cpu.1 = self.shared.target.server_cpu_ns();
+        if self.server_time.1.is_none() && now >= times.window_end {
+            self.server_time.1 = self.shared.target.server_time();
         }
     }
 
@@ -136,11 +137,7 @@ impl<'a> Collector<'a> {
             seconds: end.saturating_sub(times.window_start) as f64 / 1e9,
             started_at: self.shared.clock.since_epoch(times.window_start),
             aborted: reason.take(),
-            server_cpu_ns: self
-                .server_cpu
-                .0
-                .zip(self.server_cpu.1)
-                .map(|(start, end)| end.saturating_sub(start)),
+            server_time: self.server_time.0.zip(self.server_time.1).map(|(start, end)| end.since(start)),
         }
     }
 }

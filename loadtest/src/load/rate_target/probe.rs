@@ -8,8 +8,9 @@ use super::RateTarget;
 use crate::load::failure::Kind;
 use crate::load::phase::Outcome;
 use crate::load::record::{Cell, FailureCounts};
-use crate::load::report::{ClientEffort, FailureRow, failure_rows};
+use crate::load::report::{ClientEffort, FailureRow, WAIT_RATIO_MAX, failure_rows};
 use crate::load::scenario::Operation;
+use crate::load::target::ServerTime;
 
 /// What is left out at the edges of the measurement is no failure to keep the rate.
 const ACHIEVED_MIN: f64 = 0.99;
@@ -35,6 +36,8 @@ pub struct Probe {
     pub failures: Vec<FailureRow>,
     /// What the generator took.
     pub client: ClientEffort,
+    /// How long the server's threads were ready and had no CPU, by the time for which they ran; where its processes were named.
+    pub server_wait_ratio: Option<f64>,
     /// Wrong data.
     pub verification_failures: u64,
 }
@@ -86,6 +89,12 @@ pub(super) fn judge(outcome: &Outcome, rates: &RateTarget, buckets: u32, threads
             client.lag_p99_us
         ));
     }
+    let server_wait_ratio = outcome.server_time.map(ServerTime::wait_ratio);
+    if let Some(ratio) = server_wait_ratio.filter(|ratio| !reasons.is_empty() && *ratio > WAIT_RATIO_MAX) {
+        reasons.push(format!(
+            "and the server waited for a CPU {ratio:.1} times as long as it ran: give it free cores"
+        ));
+    }
     Probe {
         buckets,
         holds: reasons.is_empty(),
@@ -97,6 +106,7 @@ pub(super) fn judge(outcome: &Outcome, rates: &RateTarget, buckets: u32, threads
             / outcome.seconds.max(1e-9),
         failures: failure_rows(&outcome.failures),
         client,
+        server_wait_ratio,
         verification_failures,
     }
 }

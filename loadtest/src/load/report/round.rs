@@ -18,6 +18,8 @@ pub struct Round {
     pub client: ClientEffort,
     /// CPU time of the server per request, where its processes were named.
     pub server_cpu_us_per_request: Option<f64>,
+    /// How long the server's threads were ready and had no CPU, by the time for which they ran.
+    pub server_wait_ratio: Option<f64>,
 }
 
 /// One kind of operation.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Latency, Report, Row};
+use super::{Latency, Report, Row, WAIT_RATIO_MAX};
 use crate::load::compare::{median, spread};
 
 /// Above this the generator is what was measured.
@@ -124,8 +124,18 @@ impl Report {
             write!(f, "; sent late by {} us at p99, {} us at most", client.lag_p99_us, client.lag_max_us)?;
         }
         writeln!(f)?;
-        if let Some(cpu) = self.total.server_cpu_us_per_request {
-            writeln!(f, "server: {cpu:.2} us of CPU per request")?;
+        if let (Some(cpu), Some(ratio)) = (self.total.server_cpu_us_per_request, self.total.server_wait_ratio)
+        {
+            writeln!(
+                f,
+                "server: {cpu:.2} us of CPU per request; it waited for a CPU {ratio:.2} times as long as it ran"
+            )?;
+            if ratio > WAIT_RATIO_MAX {
+                writeln!(
+                    f,
+                    "WARNING: the server shared its CPUs with others, and that is part of these figures"
+                )?;
+            }
         }
         if client.lag_p99_us > LAG_US_MAX {
             writeln!(
