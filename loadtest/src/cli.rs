@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Wrong data.
 pub const EXIT_WRONG_DATA: u8 = 3;
-/// Not even one bucket holds its rate.
+/// The buckets do not hold their rate; in a search, not even one does.
 pub const EXIT_RATE_MISSED: u8 = 4;
 
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {

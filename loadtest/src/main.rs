@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 /// Puts load on an S3 endpoint and tells what it saw, or kills a node again and again; verifies every byte it reads.
 ///
 /// Exit status: 0 all is well; 1 requests failed (503 SlowDown does not count) or the run could not be made; 2 a mistake
-/// on the command line; 3 the server gave wrong data; 4 not even one bucket holds its rate.
+/// on the command line; 3 the server gave wrong data; 4 the buckets do not hold their rate (in a search: not even one does).
 #[derive(Parser)]
 #[command(name = "loadtest", version)]
 struct Arguments {

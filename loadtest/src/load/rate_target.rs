@@ -220,11 +220,15 @@ impl fmt::Display for RateTargetReport {
         for probe in &self.probes {
             writeln!(f, "{probe}")?;
         }
-        let bound = match goal {
-            Goal::Most(max) if self.buckets_held == *max => ", the most that was tried (--max-buckets)",
-            _ => "",
-        };
-        writeln!(f, "{} buckets can count on it{bound}", self.buckets_held)
+        match goal {
+            Goal::Exactly(buckets) if self.buckets_held < *buckets => {
+                writeln!(f, "{buckets} buckets can NOT count on it")
+            }
+            Goal::Most(max) if self.buckets_held == *max => {
+                writeln!(f, "{max} buckets can count on it, the most that was tried (--max-buckets)")
+            }
+            _ => writeln!(f, "{} buckets can count on it", self.buckets_held),
+        }
     }
 }
 

@@ -48,4 +48,8 @@ fn one_number_of_buckets_is_judged_without_a_search() {
     let rates = RateTarget { goal, ..rates() };
     let report = load::search(&target(&server), &rates, &rate_scenario(), &mut Watch::silent()).unwrap();
     assert_eq!((report.buckets_held, report.probes.len()), (2, 1), "{report}");
+    assert!(report.to_string().ends_with("\n2 buckets can count on it\n"), "{report}");
+    let server = FakeS3::start(Faults { slow_down_every: 3, ..Faults::default() });
+    let report = load::search(&target(&server), &rates, &rate_scenario(), &mut Watch::silent()).unwrap();
+    assert!(report.to_string().ends_with("\n2 buckets can NOT count on it\n"), "{report}");
 }
