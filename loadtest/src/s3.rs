@@ -4,17 +4,19 @@
 //! that the operations need (`xml`). Nothing is retried: a tester has to see each failure, and a caller who
 //! wants to go on after one simply asks again, on a new connection.
 
+mod answer;
 mod client;
 mod connection;
 mod credentials;
 mod endpoint;
 mod error;
 mod payload;
-mod sign;
+pub(crate) mod sign;
 mod uri;
 mod xml;
 
-pub use client::{Client, Listed, ObjectHead, Page, Part, PutCondition, Stored};
+pub use answer::{Listed, ObjectHead, Page, Part, Stored};
+pub use client::{Client, PutCondition};
 pub use credentials::Credentials;
 pub use endpoint::{Endpoint, Trust};
 pub use error::Error;

@@ -97,7 +97,7 @@ enum Scenario {
     PutSmall,
     /// 16 MiB, 8 connections, beside fio and the hash limit
     PutLarge,
-    /// Ten buckets at their rate beside one that floods
+    /// Ten buckets at their rate beside one that floods, and how many would hold
     Rate,
 }
 
@@ -128,10 +128,7 @@ impl Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("perf", error);
     options.check().map_err(failed)?;
-    let binary = match &options.node {
-        Some(file) => file.clone(),
-        None => build_node(if options.wants(Scenario::Rate) { &["loadtest"] } else { &[] })?,
-    };
+    let binary = build(options)?;
     let home = options.dir.clone().unwrap_or_else(|| workspace::target().join("perf"));
     let cpus = Cpus { server: options.server_cpu, client: options.client_cpu };
     let lab = Lab::open(&home, |work| {
@@ -151,13 +148,27 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Builds what is to be measured and what measures it, and says where the node is.
+fn build(options: &Options) -> Result<PathBuf, Failure> {
+    let loadtest: &[&str] = if options.wants(Scenario::Rate) { &["loadtest"] } else { &[] };
+    match &options.node {
+        Some(file) if loadtest.is_empty() => Ok(file.clone()),
+        Some(file) => build_packages(loadtest).map(|()| file.clone()),
+        None => build_node(loadtest),
+    }
+}
+
 /// Builds the node, and other packages with it, and says where it is.
 fn build_node(with: &[&str]) -> Result<PathBuf, Failure> {
-    let mut build = workspace::cargo();
-    build.args(["build", "--release", "--package", "node"]);
-    build.args(with.iter().flat_map(|package| ["--package", package])).arg("--bins");
-    step::run("build", &mut build)?;
+    build_packages(&[&["node"], with].concat())?;
     Ok(workspace::binary("release", "basalt-node"))
+}
+
+fn build_packages(names: &[&str]) -> Result<(), Failure> {
+    let mut build = workspace::cargo();
+    build.args(["build", "--release", "--bins"]);
+    build.args(names.iter().flat_map(|name| ["--package", name]));
+    step::run("build", &mut build)
 }
 
 fn measure(lab: &Lab, options: &Options) -> io::Result<Vec<Outcome>> {

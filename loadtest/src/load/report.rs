@@ -1,144 +1,157 @@
-//! What a run found, as text for people and JSON for programs.
+//! What a run found: data that is written as JSON and read again by `compare`, with a text and a page made of it.
 
-use std::fmt;
-use std::time::Duration;
+mod hdr;
+mod html;
+mod plot;
+mod round;
+mod text;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::worker::{Kind, Tally};
-use super::{Operation, Plan};
+use super::failure::Kind;
+use super::phase::Outcome;
+use super::record::{Cell, Effort, FailureCounts};
+use super::scenario::{Operation, Scenario};
+use super::session::Session;
+use super::target::ServerTime;
+pub use plot::{Curve, Point, PointRow};
+use plot::{curves, timeline};
+pub(super) use round::failure_rows;
+use round::rows;
+pub use round::{ClientEffort, FailureRow, Latency, Round, Row};
 
-/// Times in microseconds.
-#[derive(Clone, Debug, Serialize)]
-pub struct Latency {
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Half of the operations were faster.
-    pub p50: u64,
-    /// 90 %.
-    pub p90: u64,
-    /// 99 %.
-    pub p99: u64,
-    /// 99.9 %.
-    pub p999: u64,
-    /// The slowest.
-    pub max: u64,
-}
+/// Raised when a field changes its meaning.
+pub const VERSION: u32 = 1;
 
-/// One kind of operation.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// `get` or `put`.
-    pub operation: &'static str,
-    /// Those that succeeded, with their bodies verified.
-    pub count: u64,
-    /// Those that did not.
-    pub failed: u64,
-    /// Operations per second.
-    pub per_second: f64,
-    /// Payload, in units of 2^20 bytes per second.
-    pub mib_per_second: f64,
-    /// From the start of the request to the last byte of the answer, in a closed loop.
-    pub latency_us: Latency,
-}
+/// A server whose threads waited longer for a CPU, by the time for which they ran, was not alone on it. Its own threads wait for each other, too.
+pub(super) const WAIT_RATIO_MAX: f64 = 0.5;
 
 /// A whole run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Length of the objects.
-    pub object_len: u64,
-    /// Requests in flight.
-    pub threads: u64,
-    /// Length of the measurement.
-    pub seconds: f64,
+    /// Of this format.
+    pub version: u32,
+    /// Name of the scenario.
+    pub name: String,
+    /// When the first measurement began, in UTC.
+    pub started_at: String,
+    /// URL of the server.
+    pub endpoint: String,
+    /// TLS version and cipher suite.
+    pub protocol: String,
+    /// Threads of the generator.
+    pub threads: u32,
     /// Repeats the choice of keys and the bodies.
     pub seed: u64,
-    /// Per kind of operation.
-    pub operations: Vec<Row>,
-    /// Bodies that were torn, of another write, or older than what was acknowledged.
-    pub wrong_bodies: u64,
-    /// The first thing that went wrong.
-    pub first_failure: Option<String>,
+    /// What was asked for.
+    pub scenario: Scenario,
+    /// All rounds together.
+    pub total: Round,
+    /// Each by itself.
+    pub rounds: Vec<Round>,
+    /// By kind; empty is best.
+    pub failures: Vec<FailureRow>,
+    /// Wrong data.
+    pub verification_failures: u64,
+    /// Why the run ended early.
+    pub aborted: Option<String>,
+    /// For the percentile plot.
+    pub curves: Vec<Curve>,
+    /// For the plots over time.
+    pub timeline: Vec<Point>,
+    /// In the format of HdrHistogram's logs, a line per interval and operation.
+    #[serde(skip)]
+    pub hdr_log: Vec<u8>,
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, elapsed: Duration, tally: &Tally) -> Self {
-        let seconds = elapsed.as_secs_f64();
-        let mut operations = Vec::new();
-        if plan.operation != Operation::Put {
-            operations.push(Row::new("get", &tally.get, seconds));
+    pub(super) fn new(session: &Session<'_>, name: &str, outcomes: Vec<Outcome>) -> Self {
+        let scenario = session.scenario.clone();
+        let is_open_loop = scenario.rate.is_some();
+        let mut cells: Vec<Option<Box<Cell>>> = vec![None; Operation::ALL.len()];
+        let (mut failures, mut effort, mut seconds) = (FailureCounts::default(), Effort::new(), 0.0);
+        for outcome in &outcomes {
+            add_cells(&mut cells, &outcome.cells);
+            failures.add(&outcome.failures);
+            effort.add(&outcome.effort);
+            seconds += outcome.seconds;
         }
-        if plan.operation != Operation::Get {
-            operations.push(Row::new("put", &tally.put, seconds));
-        }
-        Self {
-            object_len: plan.object_len,
-            threads: plan.thread_count,
+        let mut times = outcomes.iter().map(|outcome| outcome.server_time);
+        let server_time = times.try_fold(ServerTime::default(), |sum, time| Some(sum.add(time?)));
+        let threads = scenario.thread_count();
+        let round = |cells: &[Option<Box<Cell>>],
+                     effort: &Effort,
+                     seconds: f64,
+                     server_time: Option<ServerTime>| Round {
             seconds,
-            seed: plan.seed,
-            operations,
-            wrong_bodies: tally.wrong_bodies,
-            first_failure: tally.first_failure.clone(),
+            operations: rows(cells, seconds, is_open_loop),
+            client: ClientEffort::new(effort, seconds, threads),
+            server_cpu_us_per_request: server_time
+                .map(|time| time.ran_ns as f64 / 1e3 / effort.requests.max(1) as f64),
+            server_wait_ratio: server_time.map(ServerTime::wait_ratio),
+        };
+        let rounds =
+            outcomes.iter().map(|it| round(&it.cells, &it.effort, it.seconds, it.server_time)).collect();
+        let started = outcomes.first().map_or(0, |outcome| outcome.started_at.as_secs() as i64);
+        let aborted = outcomes.iter().find_map(|outcome| outcome.aborted.as_ref());
+        Self {
+            version: VERSION,
+            name: name.to_owned(),
+            started_at: Timestamp::from_second(started).unwrap_or(Timestamp::UNIX_EPOCH).to_string(),
+            endpoint: format!("{:?}", session.target.endpoint),
+            protocol: effort.protocol.clone(),
+            threads,
+            seed: session.seed,
+            total: round(&cells, &effort, seconds, server_time),
+            rounds,
+            verification_failures: failures.0.get(&Kind::Verification).map_or(0, |failures| failures.count),
+            failures: failure_rows(&failures),
+            aborted: aborted
+                .map(|failure| format!("{}: {}\n{}", failure.kind, failure.detail, failure.kind.advice())),
+            curves: curves(&cells),
+            timeline: timeline(&outcomes, &scenario),
+            hdr_log: hdr::log(&outcomes, &scenario),
+            scenario,
         }
     }
 
-    /// Every operation succeeded and every body was right.
-    pub fn is_clean(&self) -> bool {
-        self.wrong_bodies == 0 && self.operations.iter().all(|row| row.failed == 0)
+    /// Reads a report that was written as JSON.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let report: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match report.version {
+            VERSION => Ok(report),
+            other => Err(format!("a report of version {other}; this program reads version {VERSION}")),
+        }
     }
 
-    /// The report as one JSON document.
+    /// As one JSON document.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and text have a JSON form")
     }
+
+    /// As one HTML page that needs nothing else.
+    pub fn to_html(&self) -> String {
+        html::page(self)
+    }
+
+    /// Failures but `SlowDown`, which is a server's right.
+    pub fn failed(&self) -> u64 {
+        self.total.operations.iter().map(|row| row.failed).sum()
+    }
 }
 
-impl Row {
-    fn new(operation: &'static str, kind: &Kind, seconds: f64) -> Self {
-        let count = kind.latency_us.len();
-        Self {
-            operation,
-            count,
-            failed: kind.failed,
-            per_second: count as f64 / seconds,
-            mib_per_second: kind.bytes as f64 / f64::from(1 << 20) / seconds,
-            latency_us: Latency::new(&kind.latency_us),
+fn add_cells(sum: &mut [Option<Box<Cell>>], cells: &[Option<Box<Cell>>]) {
+    for (sum, cell) in sum.iter_mut().zip(cells) {
+        if let Some(cell) = cell {
+            sum.get_or_insert_with(|| Box::new(Cell::new())).add(cell);
         }
     }
 }
 
-impl Latency {
-    fn new(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        let (mean, max) = (histogram.mean(), histogram.max());
-        Self { mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} threads in a closed loop, objects of {} bytes, {:.1} s, seed {}",
-            self.threads, self.object_len, self.seconds, self.seed
-        )?;
-        writeln!(
-            f,
-            "         count   failed      op/s     MiB/s | us: p50      p90      p99    p99.9      max"
-        )?;
-        for row in &self.operations {
-            let Latency { p50, p90, p99, p999, max, .. } = row.latency_us;
-            writeln!(
-                f,
-                "{:4} {:9} {:8} {:9.0} {:9.1} | {p50:7} {p90:8} {p99:8} {p999:8} {max:8}",
-                row.operation, row.count, row.failed, row.per_second, row.mib_per_second
-            )?;
-        }
-        writeln!(f, "bodies that were wrong: {}", self.wrong_bodies)?;
-        match &self.first_failure {
-            Some(failure) => writeln!(f, "first failure: {failure}"),
-            None => Ok(()),
-        }
-    }
+fn named(cells: &[Option<Box<Cell>>]) -> impl Iterator<Item = (&'static str, &Cell)> {
+    Operation::ALL
+        .iter()
+        .zip(cells)
+        .filter_map(|(operation, cell)| Some((operation.name(), cell.as_deref()?)))
 }

@@ -28,9 +28,9 @@ pub enum Trust<'a> {
 /// A parsed and ready `http://host:port` or `https://host:port`.
 #[derive(Clone)]
 pub struct Endpoint {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
 }
 
 impl Endpoint {
@@ -58,7 +58,7 @@ impl Endpoint {
     }
 
     /// The value of the `Host` header: with the port, unless it is the scheme's own.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match (self.tls.is_some(), self.port) {
             (true, 443) | (false, 80) => self.host.clone(),
             (_, port) => format!("{}:{port}", self.host),

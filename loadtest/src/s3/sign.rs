@@ -6,7 +6,7 @@ use aws_lc_rs::{digest, hmac};
 use super::credentials::Credentials;
 
 /// The payload hash of a request whose body is not covered by the signature.
-pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// What of a request is signed. The caller has put `host`, `x-amz-date` and `x-amz-content-sha256` among the headers.
 pub(super) struct ToSign<'a> {
@@ -24,19 +24,48 @@ pub(super) struct ToSign<'a> {
 }
 
 /// Signs requests, and remembers the signing key of the day.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     credentials: Credentials,
     region: String,
-    day_key: Option<(String, hmac::Key)>,
+    day: Option<Day>,
+    to_sign: Vec<u8>,
+}
+
+/// What is the same for all requests of a day.
+struct Day {
+    date: [u8; 8],
+    scope: String,
+    key: hmac::Key,
 }
 
 impl Signer {
     pub fn new(credentials: Credentials, region: String) -> Self {
-        Self { credentials, region, day_key: None }
+        Self { credentials, region, day: None, to_sign: Vec::new() }
+    }
+
+    /// The access key and the scope of the day, as `Credential=` names them.
+    pub fn credential(&mut self, date_time: &str) -> (&str, &str) {
+        self.prepare(date_time);
+        let day = self.day.as_ref().expect("the day has just been prepared");
+        (&self.credentials.access_key, &day.scope)
+    }
+
+    /// The signature of a canonical request, in hexadecimal. Allocates nothing but once a day.
+    pub fn sign(&mut self, date_time: &str, canonical: &[u8]) -> [u8; 64] {
+        self.prepare(date_time);
+        let day = self.day.as_ref().expect("the day has just been prepared");
+        self.to_sign.clear();
+        self.to_sign.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+        self.to_sign.extend_from_slice(date_time.as_bytes());
+        self.to_sign.push(b'\n');
+        self.to_sign.extend_from_slice(day.scope.as_bytes());
+        self.to_sign.push(b'\n');
+        self.to_sign.extend_from_slice(&hex_32(digest::digest(&digest::SHA256, canonical).as_ref()));
+        hex_32(hmac::sign(&day.key, &self.to_sign).as_ref())
     }
 
     /// The value of the `Authorization` header.
-    pub fn authorization(&mut self, request: &ToSign<'_>) -> String {
+    pub(super) fn authorization(&mut self, request: &ToSign<'_>) -> String {
         let mut headers: Vec<(&str, String)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), canonical_value(value))).collect();
         headers.sort();
@@ -47,24 +76,24 @@ impl Signer {
             "{}\n{}\n{}\n{canonical_headers}\n{signed_names}\n{}",
             request.method, request.path, request.query, request.payload_hash
         );
-        let day = &request.date_time[..8];
-        let scope = format!("{day}/{}/s3/aws4_request", self.region);
-        let to_sign =
-            format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", request.date_time, sha256_hex(canonical.as_bytes()));
-        let signature = hex(hmac::sign(self.key_of_day(day), to_sign.as_bytes()).as_ref());
+        let signature = self.sign(request.date_time, canonical.as_bytes());
+        let (access_key, scope) = self.credential(request.date_time);
         format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={signed_names},Signature={signature}",
-            self.credentials.access_key
+            "AWS4-HMAC-SHA256 Credential={access_key}/{scope},SignedHeaders={signed_names},Signature={}",
+            String::from_utf8_lossy(&signature)
         )
     }
 
-    fn key_of_day(&mut self, day: &str) -> &hmac::Key {
-        if self.day_key.as_ref().is_none_or(|(known, _)| known != day) {
-            self.day_key = None;
+    fn prepare(&mut self, date_time: &str) {
+        let date =
+            date_time.as_bytes().first_chunk::<8>().expect("a date and time of the form 20130524T000000Z");
+        if self.day.as_ref().is_some_and(|day| day.date == *date) {
+            return;
         }
-        let (secret, region) = (&self.credentials.secret_key, &self.region);
-        let (_, key) = self.day_key.get_or_insert_with(|| (day.to_owned(), derive_key(secret, day, region)));
-        key
+        let text = &date_time[..8];
+        let scope = format!("{text}/{}/s3/aws4_request", self.region);
+        let key = derive_key(&self.credentials.secret_key, text, &self.region);
+        self.day = Some(Day { date: *date, scope, key });
     }
 }
 
@@ -82,8 +111,14 @@ fn canonical_value(value: &str) -> String {
     value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+/// 32 bytes in hexadecimal.
+pub(crate) fn hex_32(bytes: &[u8]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = [0; 64];
+    for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    out
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -121,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_published_put_object_example_is_reproduced() {
-        let hash = sha256_hex(b"Welcome to Amazon S3.");
+        let hash = hex(digest::digest(&digest::SHA256, b"Welcome to Amazon S3.").as_ref());
         let extra =
             [("date", "Fri, 24 May 2013 00:00:00 GMT"), ("x-amz-storage-class", "REDUCED_REDUNDANCY")];
         let seen = signature("PUT", "/test%24file.text", "", &hash, &extra);

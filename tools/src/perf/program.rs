@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,8 +74,28 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<String> 
 pub(super) fn run_watched(
     command: &mut Command,
     limit: Duration,
-    mut watch: impl FnMut(u32, Duration) -> io::Result<()>,
+    watch: impl FnMut(u32, Duration) -> io::Result<()>,
 ) -> io::Result<String> {
+    let End { status, output, complaints } = run_to_end(command, limit, watch)?;
+    if !status.success() {
+        return Err(io::Error::other(format!("{}: {status}\n{output}{complaints}", step::line(command))));
+    }
+    Ok(output)
+}
+
+/// How a program has ended, and what it has printed.
+pub(super) struct End {
+    pub status: ExitStatus,
+    pub output: String,
+    pub complaints: String,
+}
+
+/// Runs a command to its end, good or bad, which must come within `limit`; else it is killed.
+pub(super) fn run_to_end(
+    command: &mut Command,
+    limit: Duration,
+    mut watch: impl FnMut(u32, Duration) -> io::Result<()>,
+) -> io::Result<End> {
     let name = step::line(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Killed(command.spawn().map_err(|error| io::Error::other(format!("{name}: {error}")))?);
@@ -92,11 +112,7 @@ pub(super) fn run_watched(
         watch(child.0.id(), start.elapsed())?;
         thread::sleep(POLL);
     };
-    let (output, complaints) = (join(output), join(complaints));
-    if !status.success() {
-        return Err(io::Error::other(format!("{name}: {status}\n{output}{complaints}")));
-    }
-    Ok(output)
+    Ok(End { status, output: join(output), complaints: join(complaints) })
 }
 
 /// Ends with its owner.

@@ -1,28 +1,23 @@
-//! Rate targets: ten buckets at their rate beside one that floods. `loadtest` measures; here it gets its node.
+//! Rate targets: ten buckets at their rate beside one that floods, and how many would hold. `loadtest` measures; here it gets its node.
 
 use std::io;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::lab::Lab;
-use super::node::Setup;
-use super::program;
+use super::node::{Node, Setup};
+use super::program::{self, End};
 use crate::workspace;
 
 const TIME_MAX: Duration = Duration::from_secs(1800);
 
-/// Runs `loadtest rate-target` on the client's CPU, when it is built and knows that command.
+/// What `loadtest rate-target` ends with when the buckets do not get their rate: a result like another.
+const MISSED: i32 = 4;
+
+/// As many as share a core in the target, and then the search for the most.
+const GOALS: [[&str; 2]; 2] = [["--buckets", "10"], ["--max-buckets", "64"]];
+
+/// Runs `loadtest rate-target` on the client's CPU.
 pub(super) fn run(lab: &Lab, settings: &[String]) -> io::Result<()> {
-    let loadtest = workspace::binary("release", "loadtest");
-    let help = Command::new(&loadtest)
-        .args(["rate-target", "--help"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !help.is_ok_and(|status| status.success()) {
-        eprintln!("\nrate targets: not available in this build ({} has no rate-target)", loadtest.display());
-        return Ok(());
-    }
     let folder = lab.folder("rate")?;
     let setup = Setup {
         binary: &lab.binary,
@@ -32,14 +27,20 @@ pub(super) fn run(lab: &Lab, settings: &[String]) -> io::Result<()> {
         settings,
     };
     let node = setup.start()?;
-    let (endpoint, credentials, ca) = node.access();
-    let mut command = program::pinned(lab.cpus.client, &loadtest);
-    command
-        .args(["rate-target", "--endpoint", endpoint, "--credentials"])
-        .arg(credentials)
-        .arg("--ca")
-        .arg(ca);
-    let output = program::run(&mut command, TIME_MAX)?;
-    eprint!("\nrate targets, as loadtest rate-target sees them:\n{output}");
+    for goal in GOALS {
+        eprint!("\n{}", measure(lab, &node, goal)?);
+    }
     node.stop()
+}
+
+fn measure(lab: &Lab, node: &Node, goal: [&str; 2]) -> io::Result<String> {
+    let (endpoint, credentials, ca) = node.access();
+    let mut command = program::pinned(lab.cpus.client, workspace::binary("release", "loadtest"));
+    command.args(["rate-target", "--flood", "--quiet", "--endpoint", endpoint, "--credentials"]);
+    command.arg(credentials).arg("--ca").arg(ca).args(goal);
+    let End { status, output, complaints } = program::run_to_end(&mut command, TIME_MAX, |_, _| Ok(()))?;
+    match status.code() {
+        Some(0 | MISSED) => Ok(output),
+        _ => Err(io::Error::other(format!("loadtest rate-target: {status}\n{output}{complaints}"))),
+    }
 }
