@@ -1,7 +1,8 @@
 //! What a full store costs: objects are overwritten again and again while compaction makes room, as it would in a node.
 //!
-//! `cargo bench -p benches --bench compaction -- --size 1024`, in MiB; `--percent`, `--len` and `--turns` choose one share of the space, one size of
-//! objects, and how often the live data is overwritten; `--verbose yes` tells every second how it stands. The last turn is measured. Writers write as fast as
+//! `cargo bench -p benches --bench compaction -- --size 1024`, in MiB; `--percent`, `--len`, `--overwrites` (`uniform` or `80/20`)
+//! and `--turns` choose one share of the space, one size of objects, one pattern, and how often the live data is overwritten; `--verbose yes` tells every second
+//! how it stands. The last turn is measured. Writers write as fast as
 //! they can: at most of the time the store is at its reserve, and puts wait for compaction.
 //!
 //! - Write amplification: bytes written to the device for each byte of records and frames that was accepted. What is above 1 is moved records and frames, runs of
@@ -37,6 +38,17 @@ const SAMPLES: u64 = 64;
 enum Overwrites {
     Uniform,
     EightyTwenty,
+}
+
+impl Overwrites {
+    const ALL: [Overwrites; 2] = [Overwrites::Uniform, Overwrites::EightyTwenty];
+
+    fn name(self) -> &'static str {
+        match self {
+            Overwrites::Uniform => "uniform",
+            Overwrites::EightyTwenty => "80/20",
+        }
+    }
 }
 
 /// What is measured in one store.
@@ -80,12 +92,16 @@ fn main() {
         "objects  full  overwrites   write  (moved, runs)   space    (max)   puts/s  refused     reads alone   meanwhile",
     );
     for len in lens {
-        for overwrites in [Overwrites::Uniform, Overwrites::EightyTwenty] {
+        for overwrites in Overwrites::ALL.into_iter().filter(|overwrites| is_wanted(*overwrites)) {
             for percent in &percents {
                 support::run(measure(Case { size, len, percent: *percent, overwrites, turns }));
             }
         }
     }
+}
+
+fn is_wanted(overwrites: Overwrites) -> bool {
+    support::option("--overwrites").is_none_or(|wanted| wanted == overwrites.name())
 }
 
 async fn measure(case: Case) {
@@ -337,10 +353,7 @@ impl Run {
         let per_accepted = |bytes: u64| bytes as f64 / written.accepted as f64;
         let space = self.space.borrow();
         let mut meanwhile = self.reads.borrow_mut();
-        let name = match self.case.overwrites {
-            Overwrites::Uniform => "uniform",
-            Overwrites::EightyTwenty => "80/20",
-        };
+        let name = self.case.overwrites.name();
         say(&format!(
             "{:4} KiB {:3} %  {name:10} {:7.2}  ({:5.2}, {:4.2}) {:7.3} {:8.3} {:8.0} {:8} {:7.0}/{:7.0} {:5.0}/{:5.0}",
             self.case.len >> 10,

@@ -437,7 +437,7 @@ impl SegmentTable {
         self.kept_from_data()
     }
 
-    /// Changes what upkeep waits for, from what the same shard asked for before. Never so much that it takes a noticeable part of the store.
+    /// Changes what upkeep waits for, from what the same shard asked for before. Never so much that it takes more than a part of the store.
     pub(crate) fn change_demand(&self, before: u32, now: u32) {
         self.demand.fetch_add(now, SeqCst);
         self.demand.fetch_sub(before, SeqCst);

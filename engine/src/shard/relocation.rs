@@ -36,8 +36,16 @@ pub(crate) struct Progress {
     walks: RefCell<BTreeMap<SegmentId, u64>>,
     /// Victims that hold something that can't be moved: no copy of it verifies.
     stuck: RefCell<BTreeSet<SegmentId>>,
-    /// The state of the table when there was nothing to choose: segments free then.
-    nothing_at: Cell<Option<(u32, Lsn)>>,
+    /// How it stood when there was nothing to choose.
+    nothing_at: Cell<Option<Standing>>,
+}
+
+/// What a choice of victims depends on: while it is the same, so is the choice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    free: u32,
+    wanted_free: u32,
+    next_lsn: Lsn,
 }
 
 /// Records on their way to another place.
@@ -73,7 +81,8 @@ impl<D: Device> Shard<D> {
         if let Some(victim) = sealed.iter().find(is_mine) {
             return Some(*victim);
         }
-        if progress.nothing_at.get() == Some((free, state.next_lsn())) {
+        let standing = Standing { free, wanted_free: table.wanted_free(), next_lsn: state.next_lsn() };
+        if progress.nothing_at.get() == Some(standing) {
             return None;
         }
         let capacity = self.core.store.segment_size;
@@ -89,7 +98,7 @@ impl<D: Device> Shard<D> {
         let may_choose = |segment: &&SealedSegment| {
             !segment.is_victim
                 && !stuck.contains(&segment.id)
-                && segment.live + garbage_min(capacity) <= capacity
+                && segment.live + garbage_min(segment.kind, capacity) <= capacity
                 && state.ledger.live(segment.id) > 0
                 && match segment.kind {
                     SegmentKind::Commit => segment.stream == self.id.0,
@@ -114,7 +123,7 @@ impl<D: Device> Shard<D> {
             free: free.into(),
             reserve: reserve.into(),
             // Work begins before the reserve is touched, so that writers seldom meet an end that is none.
-            free_target: u64::from(table.wanted_free()) + (total / FREE_TARGET_SHARE).max(FREE_TARGET_MIN),
+            free_target: u64::from(standing.wanted_free) + (total / FREE_TARGET_SHARE).max(FREE_TARGET_MIN),
             garbage_percent_max: GARBAGE_PERCENT_MAX,
             victims_max: VICTIMS_MAX,
         };
@@ -124,7 +133,7 @@ impl<D: Device> Shard<D> {
             plan.victims.contains(&segment.id) && state.ledger.live(segment.id) > 0
         };
         let victim = sealed.iter().find(chosen).copied();
-        progress.nothing_at.set(victim.is_none().then_some((free, state.next_lsn())));
+        progress.nothing_at.set(victim.is_none().then_some(standing));
         victim
     }
 
@@ -477,11 +486,22 @@ const GARBAGE_PERCENT_MAX: u64 = 50;
 /// Victims chosen at a time.
 const VICTIMS_MAX: usize = 2;
 
-/// Dead bytes below which a segment is no victim. What is moved leaves a header, padding and a part of a frame unused in its new segment too: who moves for
-/// less than that moves for ever.
-fn garbage_min(capacity: u64) -> u64 {
-    capacity / 20 + 3 * FRAME_SIZE as u64 / 2
+/// Dead bytes below which a segment is no victim. What is moved leaves something unused in its new segment too: a header, and the padding of some batches or
+/// less than a frame. Who moves for less than that moves for ever; what is more is gained. The least gain is small, since a store that has no better victims would
+/// otherwise take no overwrites any more, though they are what makes better ones.
+fn garbage_min(kind: SegmentKind, capacity: u64) -> u64 {
+    let unused = match kind {
+        SegmentKind::Commit => MOVED_BATCHES * BLOCK_SIZE,
+        SegmentKind::Bulk => FRAME_SIZE + BLOCK_SIZE,
+    };
+    unused as u64 + capacity / GAIN_SHARE_MIN
 }
+
+/// Batches in which a small commit segment is filled with what is moved, about: each ends within a block.
+const MOVED_BATCHES: usize = 4;
+
+/// Emptying a segment gains this share of it at least.
+const GAIN_SHARE_MIN: u64 = 32;
 
 /// Owners that are looked at together.
 const OWNERS_MAX: usize = 256;

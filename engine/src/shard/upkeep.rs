@@ -29,7 +29,7 @@ use crate::format::segment::Temperature;
 use crate::format::settlement::Settlement;
 use crate::format::upkeep::{CursorBody, Phase, Position, ReapBody, Scope};
 use crate::ids::{BucketId, Lsn, SegmentId};
-use crate::index::lsm::{IndexChanges, MergePlan, Run, choose_merge};
+use crate::index::lsm::{IndexChanges, MergePlan, Run, choose_merge, choose_merge_within, is_modest};
 use crate::limits::{
     CHECKPOINT_LOG_LEN_MAX, CHECKPOINT_LOG_SHARE, CONSUMER_LOG_LEN_MAX, CONSUMER_LOG_SHARE, MEMTABLE_LEN_MAX,
     MEMTABLE_LEN_MIN, MEMTABLE_RESERVE_SHARE, REAP_COUNT_MAX, REAP_EXTENTS_MAX,
@@ -146,6 +146,11 @@ impl<D: Device> Shard<D> {
             || self.consolidate_runs().await?
         {
             return Ok(Upkeep::Progressed);
+        }
+        // Nothing is left that could bring about what a merge waits for, but what new data makes dead. It gets in as long as that is not what fills the store
+        // with runs.
+        if is_modest(&self.state.borrow().directory.summaries()) {
+            self.demand(0);
         }
         Ok(Upkeep::Idle)
     }
@@ -401,15 +406,27 @@ impl<D: Device> Shard<D> {
 
     async fn merge_runs(&self) -> Result<bool> {
         let directory = self.state.borrow().directory.clone();
-        let Some(plan) = choose_merge(&directory.summaries()) else { return Ok(false) };
+        let Some(plan) = choose_merge(&directory.summaries()) else {
+            self.demand(0);
+            return Ok(false);
+        };
         let merged = self.merge(&plan).await;
         if merged == Err(Error::Full) {
             let (_, reserve) = self.core.store.table.free_and_reserve();
             self.demand(directory.segments_needed(&plan).saturating_sub(reserve));
+            return self.merge_what_fits().await;
         }
         merged?;
         self.demand(0);
         Ok(true)
+    }
+
+    /// Merges some runs when they are too many and there is no room for the merge that is wanted.
+    async fn merge_what_fits(&self) -> Result<bool> {
+        let directory = self.state.borrow().directory.clone();
+        let plan = choose_merge_within(&directory.summaries(), |blocks| directory.has_room(blocks));
+        let Some(plan) = plan else { return Ok(false) };
+        self.merge(&plan).await.map(|()| true)
     }
 
     async fn merge(&self, plan: &MergePlan) -> Result<()> {
@@ -487,8 +504,8 @@ fn or_full(done: Result<bool>) -> Result<bool> {
     }
 }
 
-/// Upkeep keeps no more than this share of the store from new data, besides the reserve.
-const DEMAND_SHARE: u32 = 16;
+/// Upkeep keeps no more than this share of the store from new data, besides the reserve: where objects are small, the directory is a good part of what there is.
+const DEMAND_SHARE: u32 = 3;
 
 /// Extents that were counted as live for a checkpoint in the making: given back if it does not come about.
 struct Held<'a> {

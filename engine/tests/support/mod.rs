@@ -225,10 +225,15 @@ pub fn master() -> MasterKey {
 
 /// Devices of a fresh store.
 pub async fn formatted(count: usize, len: usize, copies: u8) -> Vec<MemoryDevice> {
+    formatted_with(count, len, copies, 2).await
+}
+
+/// The same of a store with that many shards.
+pub async fn formatted_with(count: usize, len: usize, copies: u8, shard_count: u16) -> Vec<MemoryDevice> {
     let devices: Vec<MemoryDevice> = (0..count).map(|_| MemoryDevice::new(len)).collect();
     let options = FormatOptions {
         copies,
-        shard_count: 2,
+        shard_count,
         segment_size: Some(1 << 20),
         inline_max: 32 * 1024,
         tiers: vec![Tier::Nvme; count],

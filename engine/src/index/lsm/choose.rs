@@ -72,6 +72,33 @@ fn cheapest_group(runs: &[RunSummary]) -> Option<std::ops::Range<usize>> {
     Some(begin..begin + len)
 }
 
+/// Where there is no room for the merge that is wanted: the runs that become fewer for the fewest blocks written, of those for which there is room; none while
+/// they are not too many. Runs that nobody merges grow with every checkpoint, and take the room for each merge to come.
+pub fn choose_merge_within(runs: &[RunSummary], has_room: impl Fn(u64) -> bool) -> Option<MergePlan> {
+    if runs.len() < RUNS_MAX {
+        return None;
+    }
+    let groups = (0..runs.len())
+        .flat_map(|begin| (2..=GROUP_MAX).map(move |len| begin..begin + len))
+        .filter(|group| group.end <= runs.len());
+    let blocks = |group: &std::ops::Range<usize>| {
+        runs[group.clone()].iter().map(|run| u64::from(run.block_count)).sum::<u64>()
+    };
+    // Compared as fractions, without any: blocks written for each run that is gone then.
+    let costs_less = |a: &std::ops::Range<usize>, b: &std::ops::Range<usize>| {
+        (blocks(a) * (b.len() as u64 - 1)).cmp(&(blocks(b) * (a.len() as u64 - 1)))
+    };
+    let group = groups.filter(|group| has_room(blocks(group))).min_by(costs_less)?;
+    let is_bottom = group.end == runs.len();
+    Some(MergePlan { runs: runs[group].iter().map(|run| run.id).collect(), is_bottom })
+}
+
+/// Whether the newer runs hold no more than the oldest: all of them together take twice the space that is needed at most.
+pub fn is_modest(runs: &[RunSummary]) -> bool {
+    let Some((oldest, newer)) = runs.split_last() else { return true };
+    newer.iter().map(|run| u64::from(run.block_count)).sum::<u64>() <= u64::from(oldest.block_count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +119,32 @@ mod tests {
     #[test]
     fn a_large_newest_run_does_not_hide_the_group_after_it() {
         assert_eq!(chosen(&[1, 100, 100, 100, 100, 10_000]), Some((vec![1, 2, 3, 4], false)));
+    }
+
+    #[test]
+    fn without_room_for_more_the_cheapest_that_fit_are_merged_once_runs_are_many() {
+        let runs: Vec<_> =
+            (0..10).map(|id| RunSummary { id, block_count: if id == 9 { 1000 } else { 10 } }).collect();
+        assert_eq!(choose_merge_within(&runs[1..], |_| true), None);
+        let chosen = |room| choose_merge_within(&runs, |blocks| blocks <= room).map(|plan| plan.runs);
+        assert_eq!(chosen(19), None);
+        assert_eq!(chosen(25), Some(vec![0, 1]));
+        // Seven are gone for eighty blocks.
+        assert_eq!(chosen(500), Some((0..8).collect()));
+        let old = |id| RunSummary { id, block_count: if id < 8 { 100 } else { 1 } };
+        let plan = choose_merge_within(&(0..10).map(old).collect::<Vec<_>>(), |blocks| blocks < 100);
+        assert_eq!(plan, Some(MergePlan { runs: vec![8, 9], is_bottom: true }));
+    }
+
+    #[test]
+    fn runs_are_modest_while_the_newer_are_no_more_than_the_oldest() {
+        let is = |sizes: &[u32]| {
+            let runs: Vec<_> =
+                (0..).zip(sizes).map(|(id, size)| RunSummary { id, block_count: *size }).collect();
+            is_modest(&runs)
+        };
+        assert!(is(&[]) && is(&[7]) && is(&[3, 4, 7]));
+        assert!(!is(&[4, 4, 7]));
     }
 
     #[test]

@@ -50,7 +50,7 @@ use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE};
 use crate::segment::table::Purpose;
 
 pub use cache::BlockCache;
-pub use choose::{MergePlan, RunSummary, choose_merge};
+pub use choose::{MergePlan, RunSummary, choose_merge, choose_merge_within, is_modest};
 pub use cursor::Cursor;
 pub use merge::IndexChanges;
 pub use run::{IndexChange, Run};
@@ -240,6 +240,11 @@ impl<D: Device> Lsm<D> {
         let runs = self.shared.runs();
         let runs = &runs[self.shared.place_of(plan)];
         self.shared.segments_needed(runs.iter().map(|run| run.summary().block_count).sum())
+    }
+
+    /// Whether there is room for a merge of so many blocks.
+    pub(crate) fn has_room(&self, block_count: u64) -> bool {
+        u32::try_from(block_count).is_ok_and(|count| self.shared.check_room(count).is_ok())
     }
 
     /// Puts the merged run in the place of those of the plan; gives those back.
