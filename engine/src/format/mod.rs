@@ -11,6 +11,7 @@
 //! - [`checkpoint`]: pointer, record and body of a checkpoint.
 //! - [`upkeep`]: range tombstones, reaps and cursors of log consumers.
 //! - [`run`]: sorted runs of the key directory, block by block, and what describes one.
+//! - [`outline`]: which directories of keys a run holds.
 //! - [`frame`]: where the frames of an object lie, and how long they are.
 //!
 //! All integers are little-endian. Fixed parts are `zerocopy` types with asserted sizes; variable parts follow them with their
@@ -22,6 +23,7 @@ pub mod checkpoint;
 pub mod directory;
 pub mod due;
 pub mod frame;
+pub mod outline;
 pub mod record;
 pub mod run;
 pub mod segment;
@@ -34,7 +36,7 @@ mod cursor;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The version of everything in this folder. It grows with each change that an older binary can't read.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Bytes that do not say what they should, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::crypto::{CATALOG_NAMESPACE, FramePosition, ObjectKey, Seal};
 use crate::device::{AlignedBuffer, Device};
 use crate::format::body::Extent;
+use crate::format::outline::{OutlineBuilder, Stretch};
 use crate::format::run::{Block, BlockKind, RunDescriptor, pair_order};
 use crate::ids::ShardId;
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
@@ -23,6 +24,9 @@ struct Walk {
     /// First and last key of each entry block, until the fences are compared with them.
     ends: Vec<(Vec<u8>, Vec<u8>)>,
     fences: usize,
+    outline: OutlineBuilder,
+    /// What the outline should hold, once the entries were walked.
+    stretches: Option<std::vec::IntoIter<Stretch>>,
 }
 
 impl<D: Device> Fsck<'_, D> {
@@ -123,6 +127,7 @@ impl Walk {
         match block.kind() {
             BlockKind::Entries => self.take_entries(block),
             BlockKind::Fences => self.take_fences(block),
+            BlockKind::Outline => self.take_outline(block),
             kind => self.take_pairs(kind, block),
         }
     }
@@ -140,8 +145,10 @@ impl Walk {
             self.last_key = Some(key.clone());
             self.entries += 1;
             self.removals += u64::from(entry.value.is_none());
+            self.outline.add(&key, entry.value.as_ref().map(|value| block.value(value)));
             at = entry.next;
         }
+        self.outline.end_block();
         self.ends.push((first.ok_or("it is empty")?, key));
         Ok(())
     }
@@ -158,6 +165,24 @@ impl Walk {
                 return Err("a fence does not stand between its block and the one before");
             }
             self.fences += 1;
+            at = entry.next;
+        }
+        Ok(())
+    }
+
+    fn take_outline(&mut self, block: &Block) -> Result<(), &'static str> {
+        let made = std::mem::take(&mut self.outline);
+        let expected = self.stretches.get_or_insert_with(|| made.finish().into_iter());
+        let mut mark = Vec::new();
+        let mut at = block.first();
+        while let Some(entry) = block.entry(at) {
+            mark.truncate(entry.shared_len);
+            mark.extend_from_slice(entry.rest);
+            let value = entry.value.as_ref().map_or(&[][..], |value| block.value(value));
+            let stretch = Stretch::decode(&mark, value).map_err(|malformed| malformed.0)?;
+            if expected.next().as_ref() != Some(&stretch) {
+                return Err("its outline is not that of its entries");
+            }
             at = entry.next;
         }
         Ok(())
@@ -200,6 +225,7 @@ mod tests {
             removed_count: 1,
             entry_blocks: 0,
             fence_blocks: 0,
+            outline_blocks: 0,
             extents: Vec::new(),
         };
         let block = |kind, pair| {
