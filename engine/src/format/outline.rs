@@ -23,8 +23,8 @@ use super::Malformed;
 use super::directory::{common_directory_len, directory_len, is_object, version_stem};
 use super::run::common_len;
 
-/// What stretches may cost in any run.
-pub const OUTLINE_LEN_BASE: usize = 1024;
+/// What stretches may cost in any run: those of a page of common prefixes, whose names are short, do not cost more.
+pub const OUTLINE_LEN_BASE: usize = 32 * 1024;
 
 /// What they may cost for each entry block beside it: as much again as twice its fence, so that all of it stays below half a byte a version.
 pub const OUTLINE_LEN_PER_BLOCK: usize = 64;
@@ -105,14 +105,15 @@ impl Stretch {
 }
 
 /// Makes the outline of a run from its entries, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OutlineBuilder {
     /// The last one is not complete.
     stretches: Vec<Stretch>,
     /// Of each, the bytes of the longest directory that it and the one before it lie in.
     joints: Vec<u16>,
     cost: usize,
-    block_count: usize,
+    /// What they may cost.
+    budget: usize,
     /// Where those begin that may become one with others.
     window: usize,
     last_key: Vec<u8>,
@@ -120,7 +121,26 @@ pub struct OutlineBuilder {
     is_counted: bool,
 }
 
+impl Default for OutlineBuilder {
+    fn default() -> Self {
+        Self::with_budget(OUTLINE_LEN_BASE)
+    }
+}
+
 impl OutlineBuilder {
+    /// For stretches that cost so much before the first block ends.
+    pub(crate) fn with_budget(budget: usize) -> Self {
+        OutlineBuilder {
+            stretches: Vec::new(),
+            joints: Vec::new(),
+            cost: 0,
+            budget,
+            window: 0,
+            last_key: Vec::new(),
+            is_counted: false,
+        }
+    }
+
     /// Takes an entry, above all before it. No value is a removal.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
         let directory = &key[..directory_len(key)];
@@ -147,10 +167,9 @@ impl OutlineBuilder {
 
     /// The entries so far end a block.
     pub fn end_block(&mut self) {
-        self.block_count += 1;
-        let budget = OUTLINE_LEN_BASE + OUTLINE_LEN_PER_BLOCK * self.block_count;
-        if self.cost > budget {
-            self.join_to(budget);
+        self.budget += OUTLINE_LEN_PER_BLOCK;
+        if self.cost > self.budget {
+            self.join_neighbours();
         }
         self.window = self.stretches.len().saturating_sub(WINDOW);
     }
@@ -177,15 +196,15 @@ impl OutlineBuilder {
         self.joints.push(joint as u16);
     }
 
-    /// Makes stretches one with the one before them until they cost no more than that, as far as those suffice that are complete and in the window.
-    fn join_to(&mut self, budget: usize) {
+    /// Makes stretches one with the one before them until they cost no more than they may, as far as those suffice that are complete and in the window.
+    fn join_neighbours(&mut self) {
         let (begin, open) = (self.window, self.stretches.len() - 1);
         let keys = |at: usize| u64::from(self.stretches[at].key_count);
         let mut order: Vec<usize> = (begin + 1..open).collect();
         order.sort_by_key(|at| (Reverse(self.joints[*at]), keys(at - 1) + keys(*at), *at));
         let mut is_joined = vec![false; open + 1 - begin];
         for at in order {
-            if self.cost <= budget {
+            if self.cost <= self.budget {
                 break;
             }
             self.cost -= self.stretches[at].cost();

@@ -182,9 +182,12 @@ mod tests {
     use crate::format::directory::{
         Entry, EntryExtents, EntryKind, Listed, extent_key, parse_version_key, version_key, version_prefix,
     };
-    use crate::format::outline::{OUTLINE_LEN_BASE, OUTLINE_LEN_PER_BLOCK, OutlineBuilder};
+    use crate::format::outline::{OUTLINE_LEN_PER_BLOCK, OutlineBuilder};
     use crate::format::settlement::RecordPlace;
     use crate::ids::{BucketId, Lsn, SegmentId};
+
+    /// So few that neighbours are joined in small runs.
+    const BUDGET: usize = 1024;
 
     type Entries = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -223,7 +226,7 @@ mod tests {
     }
 
     fn stretches(entries: &Entries, per_block: usize) -> Vec<Stretch> {
-        let mut builder = OutlineBuilder::default();
+        let mut builder = OutlineBuilder::with_budget(BUDGET);
         for (i, (key, value)) in entries.iter().enumerate() {
             builder.add(key, value.as_deref());
             if (i + 1) % per_block == 0 {
@@ -328,7 +331,35 @@ mod tests {
             let cost: usize = stretches.iter().map(|stretch| stretch.mark.len() + 14).sum();
             let block_count = entries.len() / per_block + 1;
             // The last stretch is there, whatever it costs.
-            prop_assert!(cost <= OUTLINE_LEN_BASE + OUTLINE_LEN_PER_BLOCK * block_count + 60);
+            prop_assert!(cost <= BUDGET + OUTLINE_LEN_PER_BLOCK * block_count + 60);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_outline_that_ascends_can_be_asked(
+            stretches in prop::collection::btree_map(
+                "[ab/]{0,6}",
+                (0u16..7, prop_oneof![Just(0u32), Just(u32::MAX), 0u32..9], prop_oneof![Just(u32::MAX), 0u32..9]),
+                0..12,
+            ),
+            mut places in prop::collection::vec("[ab/]{0,6}", 1..9),
+        ) {
+            let mut outline = Outline::default();
+            for (mark, (len, key_count, hiding_count)) in stretches {
+                let (mark, directory_len) = (mark.into_bytes(), len);
+                let directory_len = directory_len.min(mark.len() as u16);
+                outline.push(&Stretch { mark, directory_len, key_count, hiding_count });
+            }
+            places.sort_unstable();
+            let mut near = 0;
+            for place in places {
+                outline.ahead(place.as_bytes(), b"", &mut near);
+                if let Some(len) = group_len(place.as_bytes(), 0) {
+                    let group = &place.as_bytes()[..len];
+                    outline.tally(place.as_bytes(), group, &group_end(group), &mut near);
+                }
+            }
         }
     }
 

@@ -144,7 +144,8 @@ impl<D: Device> RunSource<D> {
             Some(block) => self.enter(block, position),
             None => {
                 self.ahead.clear();
-                self.window = 1;
+                // Who goes to the next block may well want the one after it.
+                self.window = if step == Some(0) { self.window } else { 1 };
             }
         }
     }
