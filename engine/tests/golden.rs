@@ -19,6 +19,7 @@ use engine::format::due::{
     parse_item_key,
 };
 use engine::format::lease::Lease;
+use engine::format::outline::{OutlineBuilder, Stretch};
 use engine::format::record::{
     RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
 };
@@ -288,6 +289,30 @@ fn the_blocks_of_a_run_are_what_they_were() {
 }
 
 #[test]
+fn the_outline_of_a_run_is_what_it_was() {
+    let mut outline = OutlineBuilder::default();
+    let mut block = BlockBuilder::new(BlockKind::Outline);
+    for (i, key) in ["a/1", "a/2", "a/b/1", "a/b/2", "a/c/1", "a/d", "b/1"].into_iter().enumerate() {
+        let value = entry(Vec::new()).encode();
+        outline.add(&version_key(BucketId(7), key.as_bytes(), 0), (i != 1).then_some(&value));
+    }
+    outline.end_block();
+    let stretches = outline.finish();
+    for stretch in &stretches {
+        assert!(block.add(&stretch.mark, Some(stretch.encode().as_bytes())));
+    }
+    let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
+    block.finish(&mut payload);
+    let image = matches_image("run_outline", &payload);
+    let block = Block::decode(&image).expect("a block");
+    assert_eq!((block.kind(), block.count()), (BlockKind::Outline, 5));
+    let layout = stretches[0].encode();
+    assert_eq!(Stretch::decode(&stretches[0].mark, layout.as_bytes()), Ok(stretches[0].clone()));
+    assert!(Stretch::decode(&stretches[0].mark, &layout.as_bytes()[1..]).is_err());
+    assert!(Stretch::decode(b"", layout.as_bytes()).is_err(), "a directory is no longer than the mark");
+}
+
+#[test]
 fn a_run_descriptor_is_what_it_was() {
     let descriptor = RunDescriptor {
         id: 12,
@@ -300,9 +325,10 @@ fn a_run_descriptor_is_what_it_was() {
         removed_count: 1,
         entry_blocks: 10,
         fence_blocks: 1,
+        outline_blocks: 2,
         extents: vec![
             Extent { segment: SegmentId::new(5, SegmentIndex(6)), block: 1, block_count: 40 },
-            Extent { segment: SegmentId::new(7, SegmentIndex(8)), block: 9, block_count: 16 },
+            Extent { segment: SegmentId::new(7, SegmentIndex(8)), block: 9, block_count: 24 },
         ],
     };
     let mut encoded = Vec::new();
@@ -444,9 +470,8 @@ fn a_delete_marker_is_what_it_was() {
     assert_eq!((body.key.as_slice(), body.meta, body.inline.len()), (&b"a/key"[..], marker, 0));
 }
 
-#[test]
-fn the_directory_is_what_it_was() {
-    let entry = |extents: Vec<Extent>| Entry {
+fn entry(extents: Vec<Extent>) -> Entry {
+    Entry {
         listed: Listed {
             size: 70_000,
             etag: ETag { md5: [6; 16], parts: 1 },
@@ -460,7 +485,11 @@ fn the_directory_is_what_it_was() {
         order: Lsn(99),
         place: place(8192),
         extents: EntryExtents::Here(extents.into()),
-    };
+    }
+}
+
+#[test]
+fn the_directory_is_what_it_was() {
     let extents = pieces().remove(0).extents;
     let image = matches_image("directory_entry", &entry(extents.clone()).encode());
     assert_eq!(Entry::decode(&image), Ok(entry(extents.clone())));

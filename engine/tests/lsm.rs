@@ -596,7 +596,7 @@ fn a_small_run_takes_no_more_of_a_segment_than_its_blocks() {
                 "each begins where the last ended"
             );
         }
-        assert_eq!(runs[0].block_count(), 2);
+        assert_eq!(runs[0].block_count(), 3);
     });
 }
 

@@ -2,13 +2,16 @@
 
 use engine::format::body::Extent;
 use engine::format::checkpoint::{CheckpointBody, Image, Pointer};
-use engine::format::directory::{Entry, extent_key, parse_extent_key, parse_version_key, version_key};
+use engine::format::directory::{
+    Entry, extent_key, parse_extent_key, parse_version_key, parse_version_prefix, version_key, version_prefix,
+};
 use engine::format::due::{DueBody, due_key, item_key, parse_due_key, parse_item_key};
 use engine::format::lease::Lease;
+use engine::format::outline::{Stretch, StretchLayout};
 use engine::format::run::{Block, RunDescriptor, encode_pairs};
 use engine::format::settlement::Settlement;
 use engine::format::upkeep::{CursorBody, ReapBody, Scope};
-use engine::ids::{ShardId, StoreId};
+use engine::ids::{BucketId, ShardId, StoreId};
 use engine::limits::RUN_BLOCK_PAYLOAD;
 use zerocopy::IntoBytes;
 
@@ -76,6 +79,15 @@ pub fn run_descriptor(bytes: &[u8]) {
     }
 }
 
+/// A stretch of an outline: its value, then its mark.
+pub fn run_stretch(bytes: &[u8]) {
+    let Some((value, mark)) = bytes.split_at_checked(size_of::<StretchLayout>()) else { return };
+    if let Ok(stretch) = Stretch::decode(mark, value) {
+        assert!(stretch.mark.starts_with(stretch.directory()));
+        assert_eq!(stretch.encode().as_bytes(), value);
+    }
+}
+
 /// A value of the directory.
 pub fn directory_entry(bytes: &[u8]) {
     if let Ok(entry) = Entry::decode(bytes) {
@@ -91,6 +103,10 @@ pub fn directory_entry(bytes: &[u8]) {
 pub fn directory_key(bytes: &[u8]) {
     if let Some((bucket, key, slot)) = parse_version_key(bytes) {
         assert_eq!(version_key(bucket, &key, slot), bytes);
+    }
+    if let Some(prefix) = parse_version_prefix(bytes) {
+        let bucket = bytes[1..9].try_into().map(u64::from_be_bytes).map(BucketId).expect("eight bytes");
+        assert_eq!(version_prefix(bucket, &prefix), bytes);
     }
     if let Some((segment, block, (bucket, key, slot))) = parse_extent_key(bytes) {
         let extent = Extent { segment, block, block_count: 1 };

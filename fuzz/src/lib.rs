@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = targets![
     directory::checkpoint_image,
     directory::run_block,
     directory::run_descriptor,
+    directory::run_stretch,
     directory::directory_entry,
     directory::directory_key,
     directory::settlement,

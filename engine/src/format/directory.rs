@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::Malformed;
 use super::body::{ETag, Extent, ExtentLayout, Numbering};
 use super::cursor::Cursor;
+use super::run::common_len;
 use super::settlement::RecordPlace;
 use crate::ids::{BucketId, Lsn, SegmentId, UnixMillis, UserId, VersionId};
 
@@ -23,6 +24,15 @@ pub const ENTRY_EXTENTS_MAX: usize = 8;
 
 /// The slot of the `null` version.
 pub const NULL_SLOT: u64 = 0;
+
+/// What ends the name of a directory of keys: the delimiter that nearly all listings use, and the one that runs are outlined by.
+pub const DIRECTORY_DELIMITER: u8 = b'/';
+
+/// Bytes of a version's directory key before the key: table and bucket.
+const VERSION_HEAD_LEN: usize = 1 + size_of::<u64>();
+
+/// Bytes of a version's directory key after the key: end mark and slot.
+const VERSION_TAIL_LEN: usize = 2 + size_of::<u64>();
 
 const TABLE_VERSIONS: u8 = 1;
 const TABLE_EXTENTS: u8 = 2;
@@ -251,6 +261,42 @@ pub fn after_versions(bucket: BucketId, key: &[u8]) -> Vec<u8> {
 pub fn parse_version_key(bytes: &[u8]) -> Option<Owner> {
     let rest = bytes.strip_prefix(&[TABLE_VERSIONS])?;
     parse_owner(rest)
+}
+
+/// What the user's keys begin with whose directory keys begin with those bytes, as [`version_prefix`] makes them.
+pub fn parse_version_prefix(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut ended = bytes.strip_prefix(&[TABLE_VERSIONS])?.get(size_of::<u64>()..)?.to_vec();
+    ended.extend_from_slice(&[0, 0]);
+    let (prefix, rest) = unescape(&ended)?;
+    rest.is_empty().then_some(prefix)
+}
+
+/// The directory key of a version without its slot: what all versions of its key share. `None` when it is of another table.
+pub(crate) fn version_stem(key: &[u8]) -> Option<&[u8]> {
+    let is_version = key.first() == Some(&TABLE_VERSIONS) && key.len() >= VERSION_HEAD_LEN + VERSION_TAIL_LEN;
+    is_version.then(|| &key[..key.len() - VERSION_TAIL_LEN])
+}
+
+/// Bytes of the directory that a directory key lies in: up to and with the last delimiter of the key, or the bucket. Other tables than that of versions
+/// have no directories: there it is nothing.
+pub(crate) fn directory_len(key: &[u8]) -> usize {
+    version_stem(key).map_or(0, last_directory)
+}
+
+/// Bytes of the longest directory that two directories lie in.
+pub(crate) fn common_directory_len(a: &[u8], b: &[u8]) -> usize {
+    let common = &a[..common_len(a, b)];
+    if common.len() < VERSION_HEAD_LEN { 0 } else { last_directory(common) }
+}
+
+fn last_directory(stem: &[u8]) -> usize {
+    let delimiter = stem[VERSION_HEAD_LEN..].iter().rposition(|byte| *byte == DIRECTORY_DELIMITER);
+    delimiter.map_or(VERSION_HEAD_LEN, |at| VERSION_HEAD_LEN + at + 1)
+}
+
+/// Whether the value of a version is that of an object and not of a delete marker.
+pub(crate) fn is_object(value: &[u8]) -> bool {
+    EntryLayout::ref_from_prefix(value).is_ok_and(|(entry, _)| entry.flags & FLAG_MARKER == 0)
 }
 
 fn parse_owner(bytes: &[u8]) -> Option<Owner> {

@@ -12,6 +12,7 @@
 //! - [`checkpoint`]: pointer, record and body of a checkpoint.
 //! - [`upkeep`]: range tombstones, reaps and cursors of log consumers.
 //! - [`run`]: sorted runs of the key directory, block by block, and what describes one.
+//! - [`outline`]: which directories of keys a run holds.
 //! - [`frame`]: where the frames of an object lie, and how long they are.
 //!
 //! All integers are little-endian. Fixed parts are `zerocopy` types with asserted sizes; variable parts follow them with their
@@ -24,6 +25,7 @@ pub mod directory;
 pub mod due;
 pub mod frame;
 pub mod lease;
+pub mod outline;
 pub mod record;
 pub mod run;
 pub mod segment;

@@ -1,13 +1,14 @@
 //! A sorted run of the key directory: blocks of 16 KiB on disk, and the descriptor that a checkpoint keeps of it.
 //!
 //! ```text
-//! | entry blocks | added pairs | removed pairs | fence blocks |     block n is frame n of the run's object id
+//! | entry blocks | added pairs | removed pairs | fence blocks | outline blocks |     block n is frame n of the run's object id
 //! block (16 368 bytes): head, entries, restart offsets, zeroes        or: head, pairs, zeroes
 //! entry: shared, rest, value lengths, rest of the key, value
 //! ```
 //! - Keys ascend strictly. A key shares its first bytes with the one before it in its block; every [`RESTART_INTERVAL`]th shares none, and its
 //!   offset is in the restart table, so that a block is searched by halves.
 //! - A fence is an entry without a value: fence `n` is at most the first key of entry block `n`, and above the last key before it.
+//! - The outline tells which directories of keys the run holds, as entries: see [`super::outline`].
 //! - A pair is how a hash index changes with the run: hash and location. Pairs are in order of the bits of the hash from the lowest on and then of the location
 //!   ([`pair_order`]), within a block and from block to block.
 //! - No block says that it is the last: how many there are is in the descriptor.
@@ -117,7 +118,9 @@ pub struct RunLayout {
     /// See [`SealKind`].
     pub seal_kind: u8,
     /// Zeroes.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Blocks of the outline.
+    pub outline_blocks: U32,
 }
 
 const _: () = assert!(size_of::<RunLayout>() == 80);
@@ -133,10 +136,13 @@ pub enum BlockKind {
     Added,
     /// Pairs that it loses.
     Removed,
+    /// Stretches of keys of one directory.
+    Outline,
 }
 
 impl BlockKind {
-    const ALL: [BlockKind; 4] = [BlockKind::Entries, BlockKind::Fences, BlockKind::Added, BlockKind::Removed];
+    const ALL: [BlockKind; 5] =
+        [BlockKind::Entries, BlockKind::Fences, BlockKind::Added, BlockKind::Removed, BlockKind::Outline];
 
     /// The byte on disk.
     pub fn code(self) -> u8 {
@@ -145,6 +151,7 @@ impl BlockKind {
             BlockKind::Fences => 2,
             BlockKind::Added => 3,
             BlockKind::Removed => 4,
+            BlockKind::Outline => 5,
         }
     }
 
@@ -463,6 +470,8 @@ pub struct RunDescriptor {
     pub entry_blocks: u32,
     /// Fence blocks.
     pub fence_blocks: u32,
+    /// Blocks of the outline.
+    pub outline_blocks: u32,
     /// Where its blocks lie, in order; each holds whole blocks.
     pub extents: Vec<Extent>,
 }
@@ -477,13 +486,16 @@ impl RunDescriptor {
             BlockKind::Added => (self.entry_blocks, added),
             BlockKind::Removed => (self.entry_blocks + added, removed),
             BlockKind::Fences => (self.entry_blocks + added + removed, self.fence_blocks),
+            BlockKind::Outline => {
+                (self.entry_blocks + added + removed + self.fence_blocks, self.outline_blocks)
+            }
         };
         begin..begin + len
     }
 
     /// Blocks in all sections.
     pub fn block_count(&self) -> u32 {
-        self.section(BlockKind::Fences).end
+        self.section(BlockKind::Outline).end
     }
 
     /// Appends it to `out`.
@@ -500,7 +512,8 @@ impl RunDescriptor {
             fence_blocks: U32::new(self.fence_blocks),
             extent_count: U32::new(self.extents.len() as u32),
             seal_kind: self.seal_kind.code(),
-            reserved: [0; 7],
+            reserved: [0; 3],
+            outline_blocks: U32::new(self.outline_blocks),
         };
         out.extend_from_slice(fixed.as_bytes());
         for extent in &self.extents {
@@ -537,6 +550,7 @@ impl RunDescriptor {
             removed_count: fixed.removed_count.get(),
             entry_blocks: fixed.entry_blocks.get(),
             fence_blocks: fixed.fence_blocks.get(),
+            outline_blocks: fixed.outline_blocks.get(),
             extents,
         };
         descriptor.check()?;
@@ -547,7 +561,8 @@ impl RunDescriptor {
         let blocks = pair_blocks(self.added_count)
             .saturating_add(pair_blocks(self.removed_count))
             .saturating_add(self.entry_blocks.into())
-            .saturating_add(self.fence_blocks.into());
+            .saturating_add(self.fence_blocks.into())
+            .saturating_add(self.outline_blocks.into());
         let extent_blocks: u64 = self.extents.iter().map(|extent| u64::from(extent.block_count)).sum();
         let per_block = (RUN_BLOCK_SIZE / BLOCK_SIZE) as u64;
         if blocks > u64::from(u32::MAX) || extent_blocks != blocks * per_block {

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::crypto::{CATALOG_NAMESPACE, FramePosition, ObjectKey, Seal};
 use crate::device::{AlignedBuffer, Device};
 use crate::format::body::Extent;
+use crate::format::outline::{OutlineBuilder, Stretch};
 use crate::format::run::{Block, BlockKind, RunDescriptor, pair_order};
 use crate::ids::ShardId;
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
@@ -23,6 +24,9 @@ struct Walk {
     /// First and last key of each entry block, until the fences are compared with them.
     ends: Vec<(Vec<u8>, Vec<u8>)>,
     fences: usize,
+    outline: OutlineBuilder,
+    /// What the outline should hold, once the entries were walked.
+    stretches: Option<std::vec::IntoIter<Stretch>>,
 }
 
 impl<D: Device> Fsck<'_, D> {
@@ -61,6 +65,9 @@ impl<D: Device> Fsck<'_, D> {
                 (done, number) = (done + count, number + count);
                 self.report.progress(Stage::Runs, Some(shard), number.into(), Some(run.block_count().into()));
             }
+        }
+        if is_whole && walk.lacks_stretches() {
+            self.shard_finding(Fault::Run, shard, &format!("run {} lacks stretches of its outline", run.id));
         }
         let counted = (walk.entries, walk.removals, walk.added, walk.removed, walk.fences as u64);
         let said = (
@@ -123,6 +130,7 @@ impl Walk {
         match block.kind() {
             BlockKind::Entries => self.take_entries(block),
             BlockKind::Fences => self.take_fences(block),
+            BlockKind::Outline => self.take_outline(block),
             kind => self.take_pairs(kind, block),
         }
     }
@@ -140,8 +148,10 @@ impl Walk {
             self.last_key = Some(key.clone());
             self.entries += 1;
             self.removals += u64::from(entry.value.is_none());
+            self.outline.add(&key, entry.value.as_ref().map(|value| block.value(value)));
             at = entry.next;
         }
+        self.outline.end_block();
         self.ends.push((first.ok_or("it is empty")?, key));
         Ok(())
     }
@@ -163,6 +173,29 @@ impl Walk {
         Ok(())
     }
 
+    fn take_outline(&mut self, block: &Block) -> Result<(), &'static str> {
+        let made = std::mem::take(&mut self.outline);
+        let expected = self.stretches.get_or_insert_with(|| made.finish().into_iter());
+        let mut mark = Vec::new();
+        let mut at = block.first();
+        while let Some(entry) = block.entry(at) {
+            mark.truncate(entry.shared_len);
+            mark.extend_from_slice(entry.rest);
+            let value = entry.value.as_ref().map_or(&[][..], |value| block.value(value));
+            let stretch = Stretch::decode(&mark, value).map_err(|malformed| malformed.0)?;
+            if expected.next().as_ref() != Some(&stretch) {
+                return Err("its outline is not that of its entries");
+            }
+            at = entry.next;
+        }
+        Ok(())
+    }
+
+    /// Whether the outline ended before the entries did.
+    fn lacks_stretches(&self) -> bool {
+        self.stretches.as_ref().map_or(self.entries > 0, |left| left.len() > 0)
+    }
+
     fn take_pairs(&mut self, kind: BlockKind, block: &Block) -> Result<(), &'static str> {
         let count = if kind == BlockKind::Removed { &mut self.removed } else { &mut self.added };
         if *count == 0 {
@@ -182,10 +215,58 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::IntoBytes;
+
     use super::*;
+    use crate::format::directory::version_key;
     use crate::format::record::SealKind;
-    use crate::format::run::{PAIRS_PER_BLOCK, encode_pairs};
-    use crate::ids::{KeyVersion, ObjectId};
+    use crate::format::run::{BlockBuilder, PAIRS_PER_BLOCK, encode_pairs};
+    use crate::ids::{BucketId, KeyVersion, ObjectId};
+
+    fn entries_block(keys: &[&str]) -> Block {
+        let mut builder = BlockBuilder::new(BlockKind::Entries);
+        for key in keys {
+            assert!(builder.add(&version_key(BucketId(1), key.as_bytes(), 0), None));
+        }
+        built(builder)
+    }
+
+    fn outline_block(keys: &[&str]) -> Block {
+        let mut outline = OutlineBuilder::default();
+        keys.iter().for_each(|key| outline.add(&version_key(BucketId(1), key.as_bytes(), 0), None));
+        outline.end_block();
+        let mut builder = BlockBuilder::new(BlockKind::Outline);
+        for stretch in outline.finish() {
+            assert!(builder.add(&stretch.mark, Some(stretch.encode().as_bytes())));
+        }
+        built(builder)
+    }
+
+    fn built(mut builder: BlockBuilder) -> Block {
+        let mut payload = vec![0; RUN_BLOCK_PAYLOAD];
+        builder.finish(&mut payload);
+        Block::decode(&payload).expect("whole")
+    }
+
+    #[test]
+    fn an_outline_that_is_not_that_of_the_entries_is_found() {
+        let keys = ["a/1", "a/2", "b/1"];
+        let wrong = Err("its outline is not that of its entries");
+        let cases: [(&[&str], Result<(), &str>, bool); 5] = [
+            (&keys, Ok(()), false),
+            (&["a/1", "b/1"], wrong, false),
+            (&["a/1", "a/2", "c/1"], wrong, false),
+            (&["a/1", "a/2", "b/1", "b/c/1"], wrong, false),
+            (&["a/1", "a/2"], Ok(()), true),
+        ];
+        for (outlined, expected, is_lacking) in cases {
+            let mut walk = Walk::default();
+            assert_eq!(walk.take_entries(&entries_block(&keys)), Ok(()));
+            assert!(walk.lacks_stretches(), "there is no outline yet");
+            assert_eq!(walk.take_outline(&outline_block(outlined)), expected, "{outlined:?}");
+            assert!(expected.is_err() || walk.lacks_stretches() == is_lacking, "{outlined:?}");
+        }
+    }
 
     #[test]
     fn pairs_of_a_block_that_do_not_come_after_those_of_the_one_before_are_found() {
@@ -200,6 +281,7 @@ mod tests {
             removed_count: 1,
             entry_blocks: 0,
             fence_blocks: 0,
+            outline_blocks: 0,
             extents: Vec::new(),
         };
         let block = |kind, pair| {

@@ -1,19 +1,21 @@
 //! Listings: pages of a bucket's keys, and of its versions, read in order from the key directory.
 //!
-//! A page costs what it returns: a common prefix is passed over by seeking to its end, and the older versions of a key likewise.
+//! A page costs what it returns: a common prefix is passed over by seeking to its end, and the older versions of a key likewise. Which common prefixes there are
+//! for the delimiter that is usual, the directory tells from memory, but where removals or a range tombstone leave it in doubt.
 
 use super::state::State;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::directory::{
-    Entry, EntryKind, Listed, NULL_SLOT, after_versions, parse_version_key, version_key, version_prefix,
+    DIRECTORY_DELIMITER, Entry, EntryKind, Listed, NULL_SLOT, after_versions, parse_version_key,
+    parse_version_prefix, version_key, version_prefix,
 };
 use crate::ids::{BucketId, Lsn, SegmentId, VersionId};
 use crate::index::directory::{
     After, Page, PageQuery, VersionAfter, VersionListed, VersionPage, VersionPageQuery, common_prefix,
     successor,
 };
-use crate::index::lsm::Cursor;
+use crate::index::lsm::{Cursor, Following};
 use crate::limits::PAGE_MAX;
 
 /// Walks the versions of a bucket in the directory's order: by key, of a key the `null` version first, then the others from the newest on.
@@ -24,11 +26,19 @@ pub(super) struct VersionWalk<D: Device> {
     floor: Lsn,
     /// Read, and not taken yet.
     ahead: Option<(Vec<u8>, Entry)>,
+    /// Whether nothing was read since the last seek to another key.
+    is_at_seek: bool,
 }
 
 impl<D: Device> VersionWalk<D> {
     pub(super) fn new(state: &State<D>, bucket: BucketId) -> Self {
-        VersionWalk { cursor: state.directory.cursor(), bucket, floor: state.floor(bucket), ahead: None }
+        VersionWalk {
+            cursor: state.directory.cursor(),
+            bucket,
+            floor: state.floor(bucket),
+            ahead: None,
+            is_at_seek: false,
+        }
     }
 
     /// The same, with the versions that a range tombstone removed.
@@ -39,12 +49,14 @@ impl<D: Device> VersionWalk<D> {
     /// Goes on with what is at or after that place of the directory.
     pub(super) async fn seek(&mut self, place: &[u8]) -> Result<()> {
         self.ahead = None;
+        self.is_at_seek = true;
         self.cursor.seek(place);
         Ok(())
     }
 
     /// The next version that is there, left in place.
     pub(super) async fn peek(&mut self) -> Result<Option<&(Vec<u8>, Entry)>> {
+        self.is_at_seek = false;
         while self.ahead.is_none() {
             let Some((place, value)) = self.cursor.next().await? else { return Ok(None) };
             let Some((bucket, key, _)) = parse_version_key(place) else { return Ok(None) };
@@ -68,6 +80,21 @@ impl<D: Device> VersionWalk<D> {
         Ok(self.ahead.take())
     }
 
+    /// What follows below a prefix, if nothing was read since the last seek and the outlines of the directory tell: the common prefix of a key whose current
+    /// version is an object, or nothing. They know directories alone, and not which versions a range tombstone removed.
+    async fn following(&mut self, prefix: &[u8], delimiter: &[u8]) -> Result<Following> {
+        if !self.is_at_seek || delimiter != [DIRECTORY_DELIMITER] || self.floor != Lsn(0) {
+            return Ok(Following::Unknown);
+        }
+        let base = version_prefix(self.bucket, prefix);
+        Ok(match self.cursor.following(&base).await? {
+            Following::Group(group) => {
+                parse_version_prefix(&group).map_or(Following::Unknown, Following::Group)
+            }
+            other => other,
+        })
+    }
+
     /// The next key and its current version, which may be a delete marker.
     async fn next_key(&mut self) -> Result<Option<(Vec<u8>, Entry)>> {
         let Some((key, mut current)) = self.next().await? else { return Ok(None) };
@@ -81,6 +108,8 @@ impl<D: Device> VersionWalk<D> {
         if self.peek().await?.is_some_and(|(next, _)| *next == key) {
             let end = after_versions(self.bucket, &key);
             self.seek(&end).await?;
+            // After a key comes another, most times.
+            self.is_at_seek = false;
         }
         Ok(Some((key, current)))
     }
@@ -104,31 +133,50 @@ pub(super) async fn page<D: Device>(mut walk: VersionWalk<D>, query: &PageQuery)
     }
     walk.seek(&from).await?;
     let mut last = After::Nothing;
-    while let Some((key, entry)) = walk.next_key().await? {
-        if !key.starts_with(&query.prefix) {
-            return Ok(page);
-        }
-        if entry.kind == EntryKind::Marker {
-            continue;
-        }
+    while let Some(shown) = next_shown(&mut walk, query).await? {
         if page.entries.len() + page.common_prefixes.len() == max {
             page.next_after = Some(last);
-            return Ok(page);
+            break;
         }
-        match common_prefix(&key, &query.prefix, &query.delimiter) {
-            Some(prefix) => {
-                page.common_prefixes.push(prefix.to_vec());
-                last = After::CommonPrefix(prefix.to_vec());
-                let Some(end) = successor(prefix) else { return Ok(page) };
+        match shown {
+            Shown::CommonPrefix(prefix) => {
+                last = After::CommonPrefix(prefix.clone());
+                let end = successor(&prefix);
+                page.common_prefixes.push(prefix);
+                let Some(end) = end else { break };
                 walk.seek(&version_prefix(bucket, &end)).await?;
             }
-            None => {
+            Shown::Key(key, listed) => {
                 last = After::Key(key.clone());
-                page.entries.push((key, entry.listed));
+                page.entries.push((key, listed));
             }
         }
     }
     Ok(page)
+}
+
+/// What a page of keys shows as one.
+enum Shown {
+    CommonPrefix(Vec<u8>),
+    Key(Vec<u8>, Listed),
+}
+
+/// What is shown next of a bucket.
+async fn next_shown<D: Device>(walk: &mut VersionWalk<D>, query: &PageQuery) -> Result<Option<Shown>> {
+    match walk.following(&query.prefix, &query.delimiter).await? {
+        Following::Group(prefix) => return Ok(Some(Shown::CommonPrefix(prefix))),
+        Following::Nothing => return Ok(None),
+        Following::Unknown => {}
+    }
+    while let Some((key, entry)) = walk.next_key().await?
+        && key.starts_with(&query.prefix)
+    {
+        if entry.kind == EntryKind::Object {
+            let prefix = common_prefix(&key, &query.prefix, &query.delimiter).map(<[u8]>::to_vec);
+            return Ok(Some(prefix.map_or_else(|| Shown::Key(key, entry.listed), Shown::CommonPrefix)));
+        }
+    }
+    Ok(None)
 }
 
 /// A page of versions, of each key from the newest on.
@@ -153,18 +201,16 @@ pub(super) async fn version_page<D: Device>(
     }
     walk.seek(&from).await?;
     let mut last = VersionAfter::Nothing;
-    while let Some((key, _)) = walk.peek().await?.cloned() {
-        if !key.starts_with(&query.prefix) {
-            return Ok(page);
-        }
-        if let Some(prefix) = common_prefix(&key, &query.prefix, &query.delimiter) {
+    while let Some((key, prefix)) = next_of_versions(&mut walk, query).await? {
+        if let Some(prefix) = prefix {
             if page.versions.len() + page.common_prefixes.len() == max {
                 page.next_after = Some(last);
                 return Ok(page);
             }
-            page.common_prefixes.push(prefix.to_vec());
-            last = VersionAfter::CommonPrefix(prefix.to_vec());
-            let Some(end) = successor(prefix) else { return Ok(page) };
+            last = VersionAfter::CommonPrefix(prefix.clone());
+            let end = successor(&prefix);
+            page.common_prefixes.push(prefix);
+            let Some(end) = end else { return Ok(page) };
             walk.seek(&version_prefix(bucket, &end)).await?;
             continue;
         }
@@ -189,6 +235,24 @@ pub(super) async fn version_page<D: Device>(
         }
     }
     Ok(page)
+}
+
+/// The next key that has versions, left in place, or the common prefix of some.
+async fn next_of_versions<D: Device>(
+    walk: &mut VersionWalk<D>,
+    query: &VersionPageQuery,
+) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+    match walk.following(&query.prefix, &query.delimiter).await? {
+        // A key with an object has a version.
+        Following::Group(prefix) => return Ok(Some((Vec::new(), Some(prefix)))),
+        Following::Nothing => return Ok(None),
+        Following::Unknown => {}
+    }
+    let Some((key, _)) = walk.peek().await?.filter(|(key, _)| key.starts_with(&query.prefix)) else {
+        return Ok(None);
+    };
+    let prefix = common_prefix(key, &query.prefix, &query.delimiter).map(<[u8]>::to_vec);
+    Ok(Some((key.clone(), prefix)))
 }
 
 /// The versions of one key from the newest on: the `null` version comes where its order belongs.

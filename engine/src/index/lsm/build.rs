@@ -2,13 +2,17 @@
 
 use std::rc::Rc;
 
+use zerocopy::IntoBytes;
+
 use super::cache::BlockCache;
+use super::outline::Outline;
 use super::run::{Fences, Run};
 use super::sink::BlockSink;
 use crate::core::Core;
 use crate::crypto::Sealing;
 use crate::device::Device;
 use crate::error::Result;
+use crate::format::outline::OutlineBuilder;
 use crate::format::run::{BlockBuilder, BlockKind, PAIRS_PER_BLOCK, RunDescriptor, common_len, encode_pairs};
 use crate::segment::table::Purpose;
 
@@ -19,6 +23,7 @@ pub(super) struct RunWriter<D: Device> {
     sink: BlockSink<D>,
     block: BlockBuilder,
     fences: Fences,
+    outline: OutlineBuilder,
     pairs: Vec<(u64, u64)>,
 }
 
@@ -44,6 +49,7 @@ impl<D: Device> RunWriter<D> {
             removed_count: 0,
             entry_blocks: 0,
             fence_blocks: 0,
+            outline_blocks: 0,
             extents: Vec::new(),
         };
         Ok(RunWriter {
@@ -52,6 +58,7 @@ impl<D: Device> RunWriter<D> {
             sink: BlockSink::new(core, key, purpose, expected),
             block: BlockBuilder::new(BlockKind::Entries),
             fences: Fences::default(),
+            outline: OutlineBuilder::default(),
             pairs: Vec::with_capacity(PAIRS_PER_BLOCK),
         })
     }
@@ -68,6 +75,7 @@ impl<D: Device> RunWriter<D> {
             self.end_block().await?;
             assert!(self.block.add(key, value), "an empty block takes any entry");
         }
+        self.outline.add(key, value);
         self.descriptor.entry_count += 1;
         self.descriptor.removal_count += u64::from(value.is_none());
         Ok(())
@@ -102,25 +110,41 @@ impl<D: Device> RunWriter<D> {
         if !self.block.is_empty() {
             self.end_block().await?;
         }
-        let first_fence = self.sink.block_count();
-        let mut block = BlockBuilder::new(BlockKind::Fences);
-        for fence in self.fences.iter() {
-            if !block.add(fence, Some(&[])) {
-                self.sink.push(|payload| block.finish(payload)).await?;
-                assert!(block.add(fence, Some(&[])), "an empty block takes any fence");
-            }
-        }
-        if !block.is_empty() {
-            self.sink.push(|payload| block.finish(payload)).await?;
-        }
-        self.descriptor.fence_blocks = self.sink.block_count() - first_fence;
+        let fences = self.fences.iter().map(|fence| (fence, &[][..]));
+        self.descriptor.fence_blocks = push_section(&mut self.sink, BlockKind::Fences, fences).await?;
+        let stretches: Vec<_> = self.outline.finish().into_iter().map(|s| (s.encode(), s)).collect();
+        let marks = stretches.iter().map(|(layout, stretch)| (stretch.mark.as_slice(), layout.as_bytes()));
+        self.descriptor.outline_blocks = push_section(&mut self.sink, BlockKind::Outline, marks).await?;
+        let mut outline = Outline::default();
+        stretches.iter().for_each(|(_, stretch)| outline.push(stretch));
         let sunk = self.sink.finish().await?;
         self.descriptor.extents = sunk.extents;
-        Ok(Run::written(self.core, cache, self.descriptor, sunk.key, self.fences, sunk.pins))
+        Ok(Run::written(self.core, cache, self.descriptor, sunk.key, self.fences, outline, sunk.pins))
     }
 
     async fn end_block(&mut self) -> Result<()> {
         self.descriptor.entry_blocks += 1;
+        self.outline.end_block();
         self.sink.push(|payload| self.block.finish(payload)).await
     }
+}
+
+/// Writes a section that is kept in memory when the run is open; gives how many blocks it takes.
+async fn push_section<'a, D: Device>(
+    sink: &mut BlockSink<D>,
+    kind: BlockKind,
+    entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<u32> {
+    let before = sink.block_count();
+    let mut block = BlockBuilder::new(kind);
+    for (key, value) in entries {
+        if !block.add(key, Some(value)) {
+            sink.push(|payload| block.finish(payload)).await?;
+            assert!(block.add(key, Some(value)), "an empty block takes any entry");
+        }
+    }
+    if !block.is_empty() {
+        sink.push(|payload| block.finish(payload)).await?;
+    }
+    Ok(sink.block_count() - before)
 }

@@ -19,15 +19,28 @@ const REMOVALS_PER_TURN: usize = 1000;
 
 /// A place in a directory.
 pub struct Cursor<D: Device> {
-    shared: Rc<Shared<D>>,
-    position: Position,
+    pub(super) shared: Rc<Shared<D>>,
+    pub(super) position: Position,
     value: Vec<u8>,
-    memory: MemorySource,
+    pub(super) memory: MemorySource,
     /// The newest first.
-    runs: Vec<RunSource<D>>,
+    pub(super) runs: Vec<RunSource<D>>,
+    /// How the position changed since the sources of runs were told.
+    pub(super) lag: Lag,
     /// State of the directory that the sources follow: see [`Shared`].
     seen_changes: u64,
     seen_installs: u64,
+}
+
+/// How a position changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lag {
+    /// Not at all.
+    None,
+    /// It is not before where it was.
+    Forward,
+    /// It may be.
+    Any,
 }
 
 /// The source of the least key.
@@ -46,6 +59,7 @@ impl<D: Device> Cursor<D> {
             value: Vec::new(),
             memory: MemorySource { is_stale: true, ..MemorySource::default() },
             runs,
+            lag: Lag::None,
             seen_changes: shared.changes.get(),
             seen_installs: shared.installs.get(),
             shared,
@@ -64,8 +78,14 @@ impl<D: Device> Cursor<D> {
         } else {
             self.memory.is_stale = true;
         }
-        for source in &mut self.runs {
-            source.seek(&self.position, is_forward);
+        self.lag = if is_forward && self.lag != Lag::Any { Lag::Forward } else { Lag::Any };
+    }
+
+    /// Tells the sources of runs where the position is.
+    pub(super) fn catch_up(&mut self) {
+        if self.lag != Lag::None {
+            self.runs.iter_mut().for_each(|source| source.seek(&self.position, self.lag == Lag::Forward));
+            self.lag = Lag::None;
         }
     }
 
@@ -77,6 +97,7 @@ impl<D: Device> Cursor<D> {
         let mut removals = 0;
         loop {
             self.follow();
+            self.catch_up();
             let least = self.least();
             if self.want_blocks(least) {
                 self.load().await?;
@@ -96,7 +117,7 @@ impl<D: Device> Cursor<D> {
     }
 
     /// Takes notice of what has changed.
-    fn follow(&mut self) {
+    pub(super) fn follow(&mut self) {
         if self.seen_installs != self.shared.installs.get() {
             self.seen_installs = self.shared.installs.get();
             let mut before = std::mem::take(&mut self.runs);
@@ -159,7 +180,7 @@ impl<D: Device> Cursor<D> {
     }
 
     /// Loads what is wanted, from the cache or from all runs at once.
-    async fn load(&mut self) -> Result<()> {
+    pub(super) async fn load(&mut self) -> Result<()> {
         let position = &self.position;
         let missing = |source: &&mut RunSource<D>| source.is_wanted;
         let mut reads = Vec::new();

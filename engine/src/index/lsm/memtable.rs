@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::format::directory::is_object;
 use crate::limits::{DIRECTORY_KEY_LEN_MAX, DIRECTORY_VALUE_LEN_MAX};
 
 /// What an entry costs beside its bytes: two fat pointers in a tree whose nodes are two thirds full, and two headers of the allocator.
@@ -16,6 +17,8 @@ pub(super) type Change = Option<Box<[u8]>>;
 pub(super) struct Memtable {
     map: BTreeMap<Box<[u8]>, Change>,
     len_bytes: usize,
+    /// Entries that may hide objects: removals and delete markers.
+    hiding_count: u64,
 }
 
 impl Memtable {
@@ -25,7 +28,9 @@ impl Memtable {
         assert!(value.is_none_or(|value| value.len() <= DIRECTORY_VALUE_LEN_MAX), "nor longer values");
         let new_len = value.map_or(0, <[u8]>::len);
         let change = value.map(Box::from);
+        self.hiding_count += u64::from(hides(&change));
         if let Some(present) = self.map.get_mut(key) {
+            self.hiding_count -= u64::from(hides(present));
             self.len_bytes -= present.as_ref().map_or(0, |value| value.len());
             *present = change;
         } else {
@@ -48,6 +53,21 @@ impl Memtable {
             .map(|(key, change)| (key.as_ref(), change))
     }
 
+    /// Entries that may hide objects.
+    pub(super) fn hiding_count(&self) -> u64 {
+        self.hiding_count
+    }
+
+    /// Entries from one key on and below another.
+    pub(super) fn range<'a>(
+        &'a self,
+        from: &'a [u8],
+        end: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a Change)> {
+        let bounds = (Bound::Included(from), Bound::Excluded(end));
+        self.map.range::<[u8], _>(bounds).map(|(key, change)| (key.as_ref(), change))
+    }
+
     /// All entries in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.map.iter().map(|(key, change)| (key.as_ref(), change.as_deref()))
@@ -63,6 +83,11 @@ impl Memtable {
         newer.iter().for_each(|(key, value)| self.put(key, value));
         self
     }
+}
+
+/// Whether it may hide an object: a removal or a delete marker.
+pub(super) fn hides(change: &Change) -> bool {
+    !change.as_deref().is_some_and(is_object)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! An ordered map of byte strings on disk: the machinery of a shard's key directory. It knows neither buckets nor S3.
+//! An ordered map of byte strings on disk: the machinery of a shard's key directory. It knows neither buckets nor S3,
+//! but that keys of versions lie in directories and that some values hide others.
 //!
 //! ```text
 //! insert, remove --> active memtable --freeze--> frozen --write_frozen, install_frozen--> newest run .. oldest run
@@ -16,6 +17,7 @@
 //! | `sink`, `build` | writing a run |
 //! | `run`, `block`, `cache` | reading it |
 //! | `source`, `cursor` | walking all in order |
+//! | `outline`, `group` | finding common prefixes without reading what is below them |
 //! | `choose`, `merge`, `pairs` | few runs from many |
 
 mod block;
@@ -23,8 +25,10 @@ mod build;
 mod cache;
 mod choose;
 mod cursor;
+mod group;
 mod memtable;
 mod merge;
+mod outline;
 mod pairs;
 mod run;
 mod sink;
@@ -52,6 +56,7 @@ use crate::segment::table::Purpose;
 pub use cache::BlockCache;
 pub use choose::{MergePlan, RunSummary, choose_merge, choose_merge_within, is_modest};
 pub use cursor::Cursor;
+pub(crate) use group::Following;
 pub use merge::IndexChanges;
 pub use run::{IndexChange, Run};
 

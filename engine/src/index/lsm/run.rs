@@ -6,16 +6,18 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use futures_util::future::{MaybeDone, maybe_done};
+use futures_util::future::{MaybeDone, maybe_done, try_join};
 
 use super::block::BlockCursor;
 use super::cache::{BlockCache, CachedRun};
 use super::choose::RunSummary;
+use super::outline::Outline;
 use crate::core::Core;
 use crate::crypto::{CATALOG_NAMESPACE, FramePosition, ObjectKey, Seal};
 use crate::device::{AlignedBuffer, Device};
 use crate::error::{Error, Result};
 use crate::format::body::Extent;
+use crate::format::outline::Stretch;
 use crate::format::run::{Block, BlockKind, RunDescriptor};
 use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE, RUN_BLOCKS_PER_IO};
 use crate::segment::table::SegmentPin;
@@ -33,6 +35,7 @@ pub struct Run<D: Device> {
     descriptor: RunDescriptor,
     key: ObjectKey,
     fences: Fences,
+    outline: Outline,
     _pins: Vec<SegmentPin>,
 }
 
@@ -60,10 +63,11 @@ impl<D: Device> Run<D> {
         descriptor: RunDescriptor,
         key: ObjectKey,
         fences: Fences,
+        outline: Outline,
         pins: Vec<SegmentPin>,
     ) -> Rc<Self> {
         let cached = cache.register();
-        Rc::new(Run { core, cache, cached, descriptor, key, fences, _pins: pins })
+        Rc::new(Run { core, cache, cached, descriptor, key, fences, outline, _pins: pins })
     }
 
     /// Opens a run that a checkpoint names.
@@ -88,33 +92,70 @@ impl<D: Device> Run<D> {
             descriptor.object_id,
         )?;
         let cached = cache.register();
-        let fences = Fences::default();
-        let mut run = Run { core, cache, cached, descriptor, key, fences, _pins: pins };
-        run.fences = run.read_fences().await?;
+        let (fences, outline) = Default::default();
+        let mut run = Run { core, cache, cached, descriptor, key, fences, outline, _pins: pins };
+        (run.fences, run.outline) = try_join(run.read_fences(), run.read_outline()).await?;
         Ok(Rc::new(run))
     }
 
     async fn read_fences(&self) -> Result<Fences> {
         let mut fences = Fences::default();
-        let mut next = self.descriptor.section(BlockKind::Fences);
+        let take = |key: &[u8], _: &[u8]| {
+            fences.push(key);
+            Ok(())
+        };
+        self.read_section(BlockKind::Fences, take).await?;
+        if fences.len() != self.descriptor.entry_blocks {
+            return Err(self.contradiction("a run lacks fences"));
+        }
+        Ok(fences)
+    }
+
+    async fn read_outline(&self) -> Result<Outline> {
+        let mut outline = Outline::default();
+        let take = |mark: &[u8], value: &[u8]| {
+            let stretch = Stretch::decode(mark, value).map_err(|malformed| malformed.0)?;
+            if outline.len() > 0 && outline.mark(outline.len() - 1) >= mark {
+                return Err("the marks of a run do not ascend");
+            }
+            outline.push(&stretch);
+            Ok(())
+        };
+        self.read_section(BlockKind::Outline, take).await?;
+        if (outline.len() == 0) != (self.descriptor.entry_blocks == 0) {
+            return Err(self.contradiction("a run lacks its outline"));
+        }
+        Ok(outline)
+    }
+
+    /// Gives each key and value of a section that is kept in memory.
+    async fn read_section(
+        &self,
+        kind: BlockKind,
+        mut take: impl FnMut(&[u8], &[u8]) -> std::result::Result<(), &'static str>,
+    ) -> Result<()> {
+        let mut next = self.descriptor.section(kind);
         while !next.is_empty() {
-            let blocks = self.read_blocks(next.clone(), BlockKind::Fences).await?;
+            let blocks = self.read_blocks(next.clone(), kind).await?;
             next.start += blocks.len() as u32;
             for block in blocks {
                 let mut place = BlockCursor::first(block);
                 while let Some(cursor) = &mut place {
-                    fences.push(cursor.key());
+                    take(cursor.key(), cursor.value().unwrap_or_default())
+                        .map_err(|what| self.contradiction(what))?;
                     if !cursor.advance() {
                         place = None;
                     }
                 }
             }
         }
-        if fences.len() != self.descriptor.entry_blocks {
-            let extent = self.descriptor.extents.last();
-            return Err(extent.map_or(Error::NotFound, |extent| corrupt(extent, 0, "a run lacks fences")));
-        }
-        Ok(fences)
+        Ok(())
+    }
+
+    /// What is kept of it is not what belongs to its blocks.
+    fn contradiction(&self, what: &'static str) -> Error {
+        let extent = self.descriptor.extents.last();
+        extent.map_or(Error::NotFound, |extent| corrupt(extent, 0, what))
     }
 
     /// Where its blocks lie.
@@ -168,13 +209,17 @@ impl<D: Device> Run<D> {
         Ok(found.then(|| place.value().map(<[u8]>::to_vec)))
     }
 
-    /// Memory of its fences.
+    /// Memory of its fences and its outline.
     pub(crate) fn fence_bytes(&self) -> usize {
-        self.fences.bytes.capacity() + self.fences.ends.capacity() * size_of::<u32>()
+        self.fences.len_bytes() + self.outline.len_bytes()
     }
 
     pub(super) fn fences(&self) -> &Fences {
         &self.fences
+    }
+
+    pub(super) fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// An entry block, if the cache has it.
@@ -299,6 +344,11 @@ impl Fences {
 
     pub(super) fn len(&self) -> u32 {
         self.ends.len() as u32
+    }
+
+    /// Memory that they take.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
     }
 
     /// The fence of a block.

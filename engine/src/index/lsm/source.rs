@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::block::BlockCursor;
+use super::outline::Ahead;
 use super::run::Run;
 use crate::device::Device;
 use crate::error::Result;
@@ -64,6 +65,10 @@ pub(super) struct RunSource<D: Device> {
     /// Blocks that the next read fetches.
     window: u32,
     pub(super) is_wanted: bool,
+    /// A stretch of the outline that is not after the position, if one is not.
+    pub(super) near: u32,
+    /// What is ahead in the outline: for the search of a group.
+    pub(super) ahead_in_outline: Ahead,
 }
 
 impl<D: Device> RunSource<D> {
@@ -77,6 +82,8 @@ impl<D: Device> RunSource<D> {
             ahead: VecDeque::new(),
             window: 1,
             is_wanted: false,
+            near: 0,
+            ahead_in_outline: Ahead::End,
         }
     }
 
@@ -116,6 +123,7 @@ impl<D: Device> RunSource<D> {
             }
             self.run.fences().block_from(key, self.number)
         } else {
+            self.near = 0;
             self.run.fences().block_of(key).unwrap_or(0)
         };
         if number == self.number && self.is_placed {
@@ -136,7 +144,8 @@ impl<D: Device> RunSource<D> {
             Some(block) => self.enter(block, position),
             None => {
                 self.ahead.clear();
-                self.window = 1;
+                // Who goes to the next block may well want the one after it.
+                self.window = if step == Some(0) { self.window } else { 1 };
             }
         }
     }
