@@ -30,6 +30,7 @@ pub mod s3;
 pub mod server;
 pub mod service;
 pub mod signals;
+pub mod stopwatch;
 pub mod storage;
 pub mod stream;
 

@@ -65,6 +65,8 @@ pub struct Node {
     pub check_region: bool,
     /// Put the canonical request into `SignatureDoesNotMatch` errors.
     pub debug_signatures: bool,
+    /// Say in responses where the time went, as `Server-Timing`.
+    pub server_timing: bool,
 }
 
 impl Default for Node {
@@ -80,6 +82,7 @@ impl Default for Node {
             region: "us-east-1".into(),
             check_region: false,
             debug_signatures: false,
+            server_timing: false,
         }
     }
 }

@@ -58,8 +58,8 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
         Err(error) => Err(error),
     };
     let request_id = service.new_request_id();
-    let mut request =
-        Request { service, request_id, begun: Instant::now(), head: None, trace: Trace::default() };
+    let begun = stream.watch().begin();
+    let mut request = Request { service, request_id, begun, head: None, trace: Trace::default() };
     let head = match head {
         Ok(head) => Rc::new(head),
         Err(error) => {
@@ -136,7 +136,8 @@ impl Request<'_> {
                 (refusal.error.to_response(self.request_id.as_str(), host_id, is_head), None, Some(refusal))
             }
         };
-        let head = self.encode(&response, next);
+        let timing = self.service.config.server_timing.then(|| stream.watch().times().to_string());
+        let head = self.encode(&response, next, timing.as_deref());
         let sent = match body {
             None => stream.write_all(&head).await.map_err(Interruption::Peer),
             Some(body) => match stream.buffer(&head) {
@@ -145,17 +146,20 @@ impl Request<'_> {
             },
         };
         drop(held);
-        self.service.metrics().count_request(self.trace.operation, response.status, self.begun.elapsed());
+        let times = stream.watch().stop();
+        self.service.metrics().count_request(self.trace.operation, response.status, times.total());
+        self.service.metrics().count_stages(self.trace.class, &times);
         self.log(stream, response.status, refusal.as_ref(), sent.as_ref().err());
         if sent.is_ok() { next } else { Next::Cut }
     }
 
-    fn encode(&self, response: &Response, next: Next) -> Vec<u8> {
+    fn encode(&self, response: &Response, next: Next, server_timing: Option<&str>) -> Vec<u8> {
         let context = ResponseContext {
             request_id: self.request_id.as_str(),
             host_id: &self.service.config.host_id,
             date: &self.service.http_date(),
             server: SERVER,
+            server_timing,
             keep_alive: next == Next::Request,
         };
         let mut head = Vec::new();

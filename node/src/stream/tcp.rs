@@ -10,6 +10,7 @@ use compio::io::{AsyncRead, AsyncWrite};
 use compio::net::TcpStream;
 
 use crate::connections::{Admission, Connections, Patience};
+use crate::stopwatch::Stopwatch;
 
 /// What one receive of the goodbye throws away at most.
 const DISCARD_LEN: usize = 16 * 1024;
@@ -22,6 +23,7 @@ pub struct Tcp {
     socket: TcpStream,
     peer: SocketAddr,
     admission: Admission,
+    watch: Rc<Stopwatch>,
     /// A receive is pending, or was dropped while pending: its bytes are lost.
     is_receiving: bool,
     is_ended: bool,
@@ -34,7 +36,7 @@ impl Tcp {
         let _ = socket.set_nodelay(true);
         let mut admission = connections.admit(&socket);
         admission.allow(Patience::Handshake);
-        Tcp { socket, peer, admission, is_receiving: false, is_ended: false }
+        Tcp { socket, peer, admission, watch: Rc::default(), is_receiving: false, is_ended: false }
     }
 
     /// What the connection waits for from now on.
@@ -128,6 +130,11 @@ impl Tcp {
     /// The core's connections, to keep.
     pub fn shared_connections(&self) -> Rc<Connections> {
         self.admission.connections().clone()
+    }
+
+    /// Where the time of the connection's requests goes.
+    pub fn watch(&self) -> &Rc<Stopwatch> {
+        &self.watch
     }
 
     /// The peer's address.
