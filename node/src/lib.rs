@@ -19,6 +19,7 @@ pub mod budget;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod congestion_control;
 pub mod connections;
 pub mod cores;
 pub mod listener;

@@ -111,6 +111,8 @@ pub struct CoreMetrics {
     pub received_bytes: Counter,
     /// Bytes sent on sockets, TLS framing included.
     pub sent_bytes: Counter,
+    /// Sends that were made in place.
+    pub zero_copy_sends: Counter,
     operation_names: &'static [&'static str],
     operations: Box<[OperationMetrics]>,
     /// By class and stage.
@@ -129,6 +131,7 @@ impl CoreMetrics {
             tls_handshake_failures: Counter::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
+            zero_copy_sends: Counter::default(),
             operation_names,
             operations: operation_names.iter().map(|_| OperationMetrics::default()).collect(),
             stages: Box::default(),
@@ -181,7 +184,8 @@ impl Histogram {
     }
 
     fn record_nanos(&self, ns: u64) {
-        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| bound * 1000 < ns);
+        // Most requests have nothing in some stage.
+        let bucket = if ns == 0 { 0 } else { LATENCY_BOUNDS_US.partition_point(|bound| bound * 1000 < ns) };
         self.buckets[bucket].add(1);
         self.sum_ns.add(ns);
     }
@@ -244,6 +248,7 @@ pub fn render_cores(cores: &[CoreMetrics], out: &mut Exposition) {
     render_per_core(cores, out, &TLS_HANDSHAKE_FAILURES, |core| core.tls_handshake_failures.value());
     render_per_core(cores, out, &RECEIVED_BYTES, |core| core.received_bytes.value());
     render_per_core(cores, out, &SENT_BYTES, |core| core.sent_bytes.value());
+    render_per_core(cores, out, &ZERO_COPY_SENDS, |core| core.zero_copy_sends.value());
     render_requests(cores, out);
     render_latency(cores, out);
     render_stages(cores, out);
@@ -316,6 +321,10 @@ static TLS_HANDSHAKE_FAILURES: Family =
 static RECEIVED_BYTES: Family =
     counter("basalt_received_bytes_total", "Bytes received on sockets, TLS included.");
 static SENT_BYTES: Family = counter("basalt_sent_bytes_total", "Bytes sent on sockets, TLS included.");
+static ZERO_COPY_SENDS: Family = counter(
+    "basalt_zero_copy_sends_total",
+    "Sends that the kernel was asked to make in place (it may copy all the same).",
+);
 static REQUESTS: Family =
     counter("basalt_requests_total", "Requests answered, by operation and status class.");
 

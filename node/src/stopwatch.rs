@@ -5,7 +5,7 @@
 //! wait that turns out to be none. While no request is under way it stands still, and costs nothing.
 //!
 //! ```text
-//!   begin ─> Other ─> Queue (its turn) ─> Other ─> Device (a read) ─> Crypto (opened) ─> Other ─> Crypto (sealed) ─> Network (sent) ─> stop
+//!   begin ─> Crypto (signature) ─> Other ─> Queue (its turn) ─> Other ─> Device (a read) ─> Crypto (opened) ─> Other ─> Crypto (sealed) ─> Network (sent) ─> stop
 //! ```
 //! The engine knows no clock, and needs none: what it waits for are devices, and what it does once they have answered is opening and sealing. So a
 //! call of it is watched from outside ([`Stopwatch::wait`]). A call on another core is watched there, by a stopwatch of its own, and what that
@@ -111,11 +111,11 @@ impl Stopwatch {
         watch
     }
 
-    /// Begins anew; answers when that is.
-    pub fn begin(&self) -> Instant {
+    /// Begins anew, in that stage; answers when that is.
+    pub fn begin(&self, stage: Stage) -> Instant {
         let now = Instant::now();
         self.times.set(Times::default());
-        self.stage.set(Stage::Other);
+        self.stage.set(stage);
         self.since.set(now);
         self.is_running.set(true);
         now
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn the_stages_are_the_whole() {
         let watch = Stopwatch::new();
-        let begun = watch.begin();
+        let begun = watch.begin(Stage::Other);
         for stage in Stage::ALL {
             watch.enter(stage);
             pause();
@@ -243,7 +243,7 @@ mod tests {
         pause();
         watch.enter(Stage::Crypto);
         assert_eq!(watch.times(), Times::default());
-        watch.begin();
+        watch.begin(Stage::Other);
         watch.enter(Stage::Crypto);
         let times = watch.stop();
         pause();

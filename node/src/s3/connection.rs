@@ -21,6 +21,7 @@ use super::body::Incoming;
 use super::dispatch::{self, Trace};
 use super::error::{Outcome, Refusal};
 use crate::service::S3Service;
+use crate::stopwatch::Stage;
 use crate::stream::{Patience, Stream};
 
 /// What responses say in `Server`.
@@ -58,7 +59,8 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
         Err(error) => Err(error),
     };
     let request_id = service.new_request_id();
-    let begun = stream.watch().begin();
+    // The first thing to do with a head is to look at its signature.
+    let begun = stream.watch().begin(if head.is_ok() { Stage::Crypto } else { Stage::Other });
     let mut request = Request { service, request_id, begun, head: None, trace: Trace::default() };
     let head = match head {
         Ok(head) => Rc::new(head),

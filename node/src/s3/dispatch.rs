@@ -53,7 +53,6 @@ pub(super) async fn run(
 ) -> Outcome<Answer> {
     let (catalog, now) = (service.catalog(), service.now_ms());
     let watch = stream.watch().clone();
-    watch.enter(Stage::Crypto);
     let authentication = authenticate(service, &catalog, now, &head);
     watch.enter(Stage::Other);
     let authentication = authentication?;

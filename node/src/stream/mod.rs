@@ -19,6 +19,7 @@ pub mod plain;
 mod records;
 pub mod tcp;
 pub mod tls;
+mod zero_copy;
 
 use plain::PlainStream;
 use tls::TlsStream;

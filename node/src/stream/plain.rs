@@ -87,6 +87,7 @@ impl PlainStream {
         self.received.drain(..std::mem::take(&mut self.start));
         self.received.shrink_to(INCOMING_LEN_MIN);
         self.outgoing.shrink_to(INCOMING_LEN_MIN);
+        self.tcp.rest();
     }
 
     /// The connection underneath.

@@ -155,6 +155,7 @@ impl TlsStream {
     /// See [`super::Stream::shrink`].
     pub fn shrink(&mut self) {
         self.records.shrink();
+        self.tcp.rest();
         self.pending.shrink_to(PENDING_LEN_REST);
     }
 
