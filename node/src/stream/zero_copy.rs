@@ -4,7 +4,7 @@
 //! is *lent*: nobody writes to it, and it is not freed. So a connection goes on with another one, and gets this one back later.
 //!
 //! ```text
-//!   send ─> queued: the sender goes on ─> lent ─> returned: kept as a spare, or freed
+//!   send ─> queued: the sender goes on ─> lent ─> returned: kept for the next sends, or freed
 //!                                          └── the connection ends first: it is aborted, so that the kernel lets go
 //! ```
 //! Invariants:
@@ -40,7 +40,8 @@ pub struct Lender {
 #[derive(Default)]
 struct Shared {
     lent: Cell<usize>,
-    spare: Cell<Option<Vec<u8>>>,
+    /// Returned buffers, for the next sends.
+    spares: RefCell<Vec<Vec<u8>>>,
     /// Whether a returned buffer will be needed again.
     is_busy: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
@@ -68,7 +69,7 @@ impl Lender {
         self.is_sending = false;
         let shared = self.shared.clone();
         shared.lent.set(shared.lent.get() + 1);
-        let spare = shared.spare.take().unwrap_or_default();
+        let spare = shared.spares.borrow_mut().pop().unwrap_or_default();
         compio::runtime::spawn(async move {
             for notice in notices {
                 drop(notice.await);
@@ -79,10 +80,10 @@ impl Lender {
         spare
     }
 
-    /// Gives up what is kept for the next send.
+    /// Gives up what is kept for the next sends.
     pub fn rest(&self) {
         self.shared.is_busy.set(false);
-        self.shared.spare.take();
+        self.shared.spares.take();
     }
 
     /// Waits until nothing is lent.
@@ -132,7 +133,7 @@ impl Shared {
     fn take_back(&self, buffer: Rc<Vec<u8>>) {
         self.lent.set(self.lent.get() - 1);
         if self.is_busy.get() {
-            self.spare.set(Rc::try_unwrap(buffer).ok());
+            self.spares.borrow_mut().extend(Rc::try_unwrap(buffer));
         }
         if let Some(waker) = self.waiting.take() {
             waker.wake();
