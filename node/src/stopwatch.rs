@@ -152,7 +152,7 @@ impl Stopwatch {
     }
 
     /// Watches over a call: while it waits, that is `waits`, unless something within it knows better; once it has waited, what it does is `works`; in the
-    /// end all is as before.
+    /// end all is as before. A large call is better given pinned, since it is moved otherwise.
     pub async fn wait<F: Future>(&self, waits: Stage, works: Stage, call: F) -> F::Output {
         let mut call = pin!(call);
         let former = self.stage.get();

@@ -7,6 +7,7 @@
 //! is made of them. `100 Continue` is sent when the operation begins to read, that is when nothing in the head speaks against it.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -266,7 +267,7 @@ fn is_too_slow(moved: u64, elapsed: Duration) -> bool {
 
 /// Leave to hold body bytes. When it does not come in time, the client is told to slow down.
 pub(super) async fn admit(service: &S3Service, watch: &Stopwatch, bytes: u64) -> Outcome<Permit> {
-    let admitted = watch.wait(Stage::Queue, watch.stage(), service.admit(bytes)).await;
+    let admitted = watch.wait(Stage::Queue, watch.stage(), pin!(service.admit(bytes))).await;
     Ok(admitted.ok_or(Code::SlowDown)?)
 }
 

@@ -1,5 +1,6 @@
 //! One request from its head to its answer: who asks, what for, and may they.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,7 +76,7 @@ pub(super) async fn run(
     )?;
     let account = service.account(&catalog, user.id, operation.bucket());
     let refused = |refused: Refused| Error::new(Code::SlowDown).retry_after(refused.retry_after_s);
-    let turn = service.gate().enter(&account, class_of(&head), incoming.payload_len(), begun);
+    let turn = pin!(service.gate().enter(&account, class_of(&head), incoming.payload_len(), begun));
     let leave = watch
         .wait(Stage::Queue, Stage::Other, turn)
         .await

@@ -1,5 +1,6 @@
 //! One authenticated request while it is served: who asks, and what the node knows at that moment.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -167,7 +168,7 @@ impl Exchange {
                 Err(EngineError::NotFound) => return Ok(None),
                 other => other?,
             };
-            let read = self.service.core().read_version(lookup, bucket.id, key.as_bytes());
+            let read = pin!(self.service.core().read_version(lookup, bucket.id, key.as_bytes()));
             match self.watch.wait(Stage::Device, Stage::Crypto, read).await {
                 Err(EngineError::Conflict) => {}
                 other => return Ok(other?),
