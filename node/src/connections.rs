@@ -11,9 +11,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub enum Patience {
 pub struct Connections {
     timeouts: Timeouts,
     open_max: usize,
+    /// Sends of that many bytes and more are made in place.
+    zero_copy_send_min: Cell<usize>,
     metrics: Arc<[CoreMetrics]>,
     core: CoreId,
     /// The coarse clock: behind by at most [`SWEEP_INTERVAL`].
@@ -72,11 +75,19 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// No connections yet; at most `open_max` at once. `metrics` is of all cores, `core` is this one.
-    pub fn new(timeouts: Timeouts, open_max: usize, metrics: Arc<[CoreMetrics]>, core: CoreId) -> Rc<Self> {
+    /// No connections yet; at most `open_max` at once. `metrics` is of all cores, `core` is this one. Sends of `zero_copy_send_min` bytes and more are made in
+    /// place, if the kernel can.
+    pub fn new(
+        timeouts: Timeouts,
+        open_max: usize,
+        zero_copy_send_min: usize,
+        metrics: Arc<[CoreMetrics]>,
+        core: CoreId,
+    ) -> Rc<Self> {
         Rc::new(Connections {
             timeouts,
             open_max,
+            zero_copy_send_min: Cell::new(zero_copy_send_min),
             metrics,
             core,
             now: Cell::new(Instant::now()),
@@ -141,6 +152,28 @@ impl Connections {
     /// Whether the node is shutting down: the response to a request then says `Connection: close`.
     pub fn is_draining(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// How long the next bytes of a body may take.
+    pub fn body_stall(&self) -> Duration {
+        self.timeouts.body_stall
+    }
+
+    /// Bytes of a send from which on it is made in place.
+    pub fn zero_copy_send_min(&self) -> usize {
+        self.zero_copy_send_min.get()
+    }
+
+    /// The kernel did not send in place.
+    pub fn note_zero_copy_refused(&self, error: &io::Error) {
+        // What it can't do it will not learn; memory that may not be pinned now may be later.
+        if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) {
+            self.zero_copy_send_min.set(usize::MAX);
+        }
+        static NOTED: Once = Once::new();
+        NOTED.call_once(|| {
+            tracing::info!(%error, "the kernel does not send in place (network.zero_copy_send_min): such bytes are copied");
+        });
     }
 
     /// Connections open now.

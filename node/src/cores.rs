@@ -98,6 +98,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Connections per core at once.
     pub connections_max: usize,
+    /// Bytes of a send from which on it is made in place; `usize::MAX`: never.
+    pub zero_copy_send_min: usize,
     /// Counters, one per core.
     pub metrics: Arc<[CoreMetrics]>,
     /// The rate targets of buckets.
@@ -199,6 +201,7 @@ impl Cores {
                 listeners,
                 timeouts: plan.timeouts,
                 connections_max: plan.connections_max,
+                zero_copy_send_min: plan.zero_copy_send_min,
                 metrics: plan.metrics.clone(),
                 rates: plan.rates.clone(),
                 certificates: plan.certificates.clone(),
@@ -249,6 +252,7 @@ struct Seat {
     listeners: Vec<Listener>,
     timeouts: Timeouts,
     connections_max: usize,
+    zero_copy_send_min: usize,
     metrics: Arc<[CoreMetrics]>,
     rates: Arc<Rates>,
     certificates: Arc<Certificates>,
@@ -286,8 +290,13 @@ impl Seat {
             Err(error) => return (self.tell)(self.core, CoreEvent::OpenFailed(error)),
         };
         handle.open(service.clone());
-        let connections =
-            Connections::new(self.timeouts, self.connections_max, self.metrics.clone(), self.core);
+        let connections = Connections::new(
+            self.timeouts,
+            self.connections_max,
+            self.zero_copy_send_min,
+            self.metrics.clone(),
+            self.core,
+        );
         let _sweeper = compio::runtime::spawn(connections.clone().sweep());
         (self.tell)(self.core, CoreEvent::Opened);
         let mut acceptors = Vec::new();

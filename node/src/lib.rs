@@ -19,6 +19,7 @@ pub mod budget;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod congestion_control;
 pub mod connections;
 pub mod cores;
 pub mod listener;
@@ -30,6 +31,7 @@ pub mod s3;
 pub mod server;
 pub mod service;
 pub mod signals;
+pub mod stopwatch;
 pub mod storage;
 pub mod stream;
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use compio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::congestion_control::CongestionControl;
 use crate::connections::Connections;
 
 /// How long an address may be in use before we give up: after `kill -9` the kernel keeps a listener for a moment, until
@@ -77,7 +78,8 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Listens on `address` once per core. Port 0 is a free one, the same for all; answers which address it became.
+/// Listens on `address` once per core, for connections with that congestion control. Port 0 is a free one, the same for all; answers which address it
+/// became.
 ///
 /// # Errors
 /// When the address can't be bound, after some seconds if it is in use.
@@ -85,12 +87,16 @@ pub fn bind(
     address: SocketAddr,
     protection: Protection,
     core_count: usize,
+    congestion_control: Option<&CongestionControl>,
 ) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let failed = |source| BindError { address, source };
     // The unshared socket proves that the address is free; it goes before the shared ones come.
-    let bound = retry_in_use(|| open(address, Sharing::Exclusive)?.local_addr()).map_err(failed)?;
+    let bound = retry_in_use(|| open(address, Sharing::Exclusive, None)?.local_addr()).map_err(failed)?;
     let listeners = (0..core_count)
-        .map(|_| retry_in_use(|| open(bound, Sharing::Cores)).map(|socket| Listener { socket, protection }))
+        .map(|_| {
+            let socket = retry_in_use(|| open(bound, Sharing::Cores, congestion_control))?;
+            Ok(Listener { socket, protection })
+        })
         .collect::<io::Result<Vec<_>>>()
         .map_err(failed)?;
     Ok((bound, listeners))
@@ -101,7 +107,7 @@ pub fn bind(
 /// # Errors
 /// As for [`bind`].
 pub fn bind_exclusive(address: SocketAddr) -> Result<StdListener, BindError> {
-    retry_in_use(|| open(address, Sharing::Exclusive)).map_err(|source| BindError { address, source })
+    retry_in_use(|| open(address, Sharing::Exclusive, None)).map_err(|source| BindError { address, source })
 }
 
 /// Accepts connections and hands each to `take`, which must not wait. Holds back while the core has as many as it may.
@@ -137,7 +143,11 @@ enum Sharing {
     Cores,
 }
 
-fn open(address: SocketAddr, sharing: Sharing) -> io::Result<StdListener> {
+fn open(
+    address: SocketAddr,
+    sharing: Sharing,
+    congestion_control: Option<&CongestionControl>,
+) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets us bind while former connections are in TIME_WAIT; on Linux never while someone listens.
     socket.set_reuse_address(true)?;
@@ -147,6 +157,9 @@ fn open(address: SocketAddr, sharing: Sharing) -> io::Result<StdListener> {
     if address.is_ipv6() {
         // Else [::]:9000 would take 0.0.0.0:9000 as well, and listing both would fail.
         socket.set_only_v6(true)?;
+    }
+    if let Some(congestion_control) = congestion_control {
+        congestion_control.set(&socket)?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG_LEN)?;
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn all_cores_share_the_free_port_that_was_found() {
-        let (bound, listeners) = bind(loopback(), Protection::Tls, 3).expect("loopback is free");
+        let (bound, listeners) = bind(loopback(), Protection::Tls, 3, None).expect("loopback is free");
         assert_ne!(bound.port(), 0);
         assert_eq!(listeners.len(), 3);
         for listener in &listeners {
@@ -201,9 +214,24 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_connection_has_the_congestion_control_that_was_asked_for() {
+        // Linux has both everywhere, and lets everybody use the first; one of the two is not the default.
+        for name in ["reno", "cubic"] {
+            let Ok(wanted) = CongestionControl::named(name) else { continue };
+            let (address, mut listeners) =
+                bind(loopback(), Protection::Tls, 1, Some(&wanted)).expect("loopback is free");
+            let _client = std::net::TcpStream::connect(address).expect("someone listens");
+            let (accepted, _) = listeners.remove(0).socket.accept().expect("a connection");
+            let has = socket2::SockRef::from(&accepted).tcp_congestion().expect("a name");
+            assert_eq!(String::from_utf8_lossy(&has).trim_end_matches('\0'), name);
+        }
+        assert!(CongestionControl::named("reno").is_ok());
+    }
+
+    #[test]
     fn a_second_node_does_not_share_the_address_silently() {
-        let (bound, _listeners) = bind(loopback(), Protection::Tls, 1).expect("loopback is free");
-        let error = open(bound, Sharing::Exclusive).expect_err("someone listens there");
+        let (bound, _listeners) = bind(loopback(), Protection::Tls, 1, None).expect("loopback is free");
+        let error = open(bound, Sharing::Exclusive, None).expect_err("someone listens there");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let text = BindError { address: bound, source: error }.to_string();
         assert!(text.contains(&bound.to_string()) && text.contains("--listen"), "{text}");
@@ -211,21 +239,21 @@ mod tests {
 
     #[test]
     fn a_listener_that_vanishes_soon_is_waited_for() {
-        let holder = open(loopback(), Sharing::Exclusive).expect("loopback is free");
+        let holder = open(loopback(), Sharing::Exclusive, None).expect("loopback is free");
         let address = holder.local_addr().expect("bound");
         let releaser = thread::spawn(move || {
             thread::sleep(Duration::from_millis(300));
             drop(holder);
         });
-        assert!(bind(address, Protection::None, 2).is_ok());
+        assert!(bind(address, Protection::None, 2, None).is_ok());
         releaser.join().expect("no panic");
     }
 
     #[test]
     fn an_address_of_another_machine_is_refused_at_once_with_advice() {
         let begin = Instant::now();
-        let error =
-            bind("192.0.2.1:9000".parse().expect("an address"), Protection::Tls, 1).expect_err("not ours");
+        let error = bind("192.0.2.1:9000".parse().expect("an address"), Protection::Tls, 1, None)
+            .expect_err("not ours");
         assert!(begin.elapsed() < BIND_PATIENCE);
         assert!(error.to_string().contains("ip address"), "{error}");
     }

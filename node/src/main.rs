@@ -29,12 +29,13 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = arguments.configuration()?;
     logging::start(&config.log)?;
     logging::abort_on_panic();
-    // Before anything large is made: a port in use is found out now.
+    // Before anything large is made: what the kernel refuses is found out now.
     let addresses =
         config.node.listen.iter().chain(&config.node.insecure_http).chain([&config.node.admin_listen]);
     for address in addresses {
         drop(listener::bind_exclusive(address.0)?);
     }
+    config.network.congestion_control()?;
     let boot = Boot::prepare(&config)?;
     let core_count = config.node.cores.resolve()?.len();
     let storage = Storage::prepare(&config, &boot, core_count)?;

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::stopwatch::{Stage, Times};
+
 mod exposition;
 
 pub use exposition::Exposition;
 
-/// Upper bounds of the latency buckets in microseconds: 1-2.5-5 steps around what a healthy node shows (device reads of 0.1
+/// Upper bounds of the latency buckets in microseconds: 1-2.5-5 steps around what a healthy node shows (sealing in 1 to 100 us, device reads of 0.1
 /// to 10 ms), and up to what a client still waits for.
-pub const LATENCY_BOUNDS_US: [u64; 17] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000, 30_000_000,
+pub const LATENCY_BOUNDS_US: [u64; 20] = [
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
 
 /// Status classes 1xx to 5xx.
@@ -59,6 +61,36 @@ impl Gauge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationIndex(pub usize);
 
+/// What operations have in common, as to where their time goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationClass {
+    /// Objects are read, or looked at.
+    Read,
+    /// Objects and parts are stored.
+    Write,
+    /// Objects are deleted.
+    Delete,
+    /// Pages of names.
+    List,
+    /// All others, and requests that are none.
+    Other,
+}
+
+impl OperationClass {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [OperationClass; 5] = [
+        OperationClass::Read,
+        OperationClass::Write,
+        OperationClass::Delete,
+        OperationClass::List,
+        OperationClass::Other,
+    ];
+
+    fn name(self) -> &'static str {
+        ["read", "write", "delete", "list", "other"][self as usize]
+    }
+}
+
 /// Everything that one core counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -79,8 +111,12 @@ pub struct CoreMetrics {
     pub received_bytes: Counter,
     /// Bytes sent on sockets, TLS framing included.
     pub sent_bytes: Counter,
+    /// Sends that were made in place.
+    pub zero_copy_sends: Counter,
     operation_names: &'static [&'static str],
     operations: Box<[OperationMetrics]>,
+    /// By class and stage.
+    stages: Box<[[Histogram; Stage::ALL.len()]; OperationClass::ALL.len()]>,
 }
 
 impl CoreMetrics {
@@ -95,8 +131,10 @@ impl CoreMetrics {
             tls_handshake_failures: Counter::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
+            zero_copy_sends: Counter::default(),
             operation_names,
             operations: operation_names.iter().map(|_| OperationMetrics::default()).collect(),
+            stages: Box::default(),
         }
     }
 
@@ -111,6 +149,13 @@ impl CoreMetrics {
         let class = usize::from(status / 100).clamp(1, CLASS_COUNT) - 1;
         operation.classes[class].add(1);
         operation.latency.record(latency);
+    }
+
+    /// Counts where the time of a request went.
+    pub fn count_stages(&self, class: OperationClass, times: &Times) {
+        for (histogram, stage) in self.stages[class as usize].iter().zip(Stage::ALL) {
+            histogram.record_nanos(times.nanos(stage));
+        }
     }
 
     /// Requests of an operation that were answered with a status of that class (2 for 2xx).
@@ -129,31 +174,35 @@ struct OperationMetrics {
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     buckets: [Counter; LATENCY_BOUNDS_US.len() + 1],
-    sum_us: Counter,
+    sum_ns: Counter,
 }
 
 impl Histogram {
     /// Counts a duration. Only the core that owns the histogram may call this.
     pub(crate) fn record(&self, latency: Duration) {
-        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        self.record_nanos(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn record_nanos(&self, ns: u64) {
+        // Most requests have nothing in some stage.
+        let bucket = if ns == 0 { 0 } else { LATENCY_BOUNDS_US.partition_point(|bound| bound * 1000 < ns) };
         self.buckets[bucket].add(1);
-        self.sum_us.add(us);
+        self.sum_ns.add(ns);
     }
 
     /// Renders the sum of several, unless they are empty.
     pub(crate) fn render<'a>(
         histograms: impl Iterator<Item = &'a Histogram> + Clone,
         name: &str,
-        label: (&str, &str),
+        labels: &[(&str, &str)],
         out: &mut Exposition,
     ) {
         let buckets: Vec<u64> = (0..=LATENCY_BOUNDS_US.len())
             .map(|bucket| histograms.clone().map(|histogram| histogram.buckets[bucket].value()).sum())
             .collect();
         if buckets.iter().sum::<u64>() > 0 {
-            let sum_us: u64 = histograms.map(|histogram| histogram.sum_us.value()).sum();
-            out.histogram(name, label, &LATENCY_BOUNDS_US, &buckets, sum_us);
+            let sum_ns: u64 = histograms.map(|histogram| histogram.sum_ns.value()).sum();
+            out.histogram(name, labels, &LATENCY_BOUNDS_US, &buckets, sum_ns);
         }
     }
 }
@@ -199,8 +248,10 @@ pub fn render_cores(cores: &[CoreMetrics], out: &mut Exposition) {
     render_per_core(cores, out, &TLS_HANDSHAKE_FAILURES, |core| core.tls_handshake_failures.value());
     render_per_core(cores, out, &RECEIVED_BYTES, |core| core.received_bytes.value());
     render_per_core(cores, out, &SENT_BYTES, |core| core.sent_bytes.value());
+    render_per_core(cores, out, &ZERO_COPY_SENDS, |core| core.zero_copy_sends.value());
     render_requests(cores, out);
     render_latency(cores, out);
+    render_stages(cores, out);
 }
 
 fn render_per_core(
@@ -235,7 +286,22 @@ fn render_latency(cores: &[CoreMetrics], out: &mut Exposition) {
     let names = cores.first().map_or(&[][..], |core| core.operation_names);
     for (operation, name) in names.iter().enumerate() {
         let histograms = cores.iter().map(|core| &core.operations[operation].latency);
-        Histogram::render(histograms, NAME, ("operation", name), out);
+        Histogram::render(histograms, NAME, &[("operation", name)], out);
+    }
+}
+
+fn render_stages(cores: &[CoreMetrics], out: &mut Exposition) {
+    const NAME: &str = "basalt_request_stage_seconds";
+    out.histogram_family(
+        NAME,
+        "Time that requests spent in each stage, by class of operation; the stages of a request add up to its duration.",
+    );
+    for class in OperationClass::ALL {
+        for stage in Stage::ALL {
+            let histograms = cores.iter().map(|core| &core.stages[class as usize][stage as usize]);
+            let labels = [("class", class.name()), ("stage", stage.name())];
+            Histogram::render(histograms, NAME, &labels, out);
+        }
     }
 }
 
@@ -255,6 +321,10 @@ static TLS_HANDSHAKE_FAILURES: Family =
 static RECEIVED_BYTES: Family =
     counter("basalt_received_bytes_total", "Bytes received on sockets, TLS included.");
 static SENT_BYTES: Family = counter("basalt_sent_bytes_total", "Bytes sent on sockets, TLS included.");
+static ZERO_COPY_SENDS: Family = counter(
+    "basalt_zero_copy_sends_total",
+    "Sends that the kernel was asked to make in place (it may copy all the same).",
+);
 static REQUESTS: Family =
     counter("basalt_requests_total", "Requests answered, by operation and status class.");
 

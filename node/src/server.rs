@@ -19,7 +19,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::admin::{self, Phase, PhaseCell};
 use crate::boot::{Boot, LocalCertificate};
 use crate::certificates::{CertificateError, Certificates};
-use crate::config::{Config, CpusError};
+use crate::config::{Address, Config, CpusError};
+use crate::congestion_control::{CongestionControl, CongestionControlError};
 use crate::connections::Timeouts;
 use crate::cores::{Command, CoreContext, CoreEvent, Cores, OpenError, Plan, Service, Tell};
 use crate::listener::{self, BindError, Listener, Protection};
@@ -103,9 +104,13 @@ impl Server {
         let core_count = cpus.len();
         raise_file_limit(core_count.saturating_mul(config.limits.connections_per_core_max));
         let mut listeners: Vec<Vec<Listener>> = (0..core_count).map(|_| Vec::new()).collect();
-        let addresses = bind_all(&mut listeners, config.node.listen.iter().map(|a| a.0), Protection::Tls)?;
-        let insecure = config.node.insecure_http.iter().map(|a| a.0);
-        let insecure_addresses = bind_all(&mut listeners, insecure, Protection::None)?;
+        let congestion_control =
+            config.network.congestion_control().map_err(ServerError::CongestionControl)?;
+        let listen = |addresses: &[Address], protection, listeners: &mut [Vec<Listener>]| {
+            bind_all(listeners, addresses, protection, congestion_control.as_ref())
+        };
+        let addresses = listen(&config.node.listen, Protection::Tls, &mut listeners)?;
+        let insecure_addresses = listen(&config.node.insecure_http, Protection::None, &mut listeners)?;
         let admin = listener::bind_exclusive(config.node.admin_listen.0).map_err(ServerError::Bind)?;
         let admin_address = admin.local_addr().map_err(ServerError::Thread)?;
         let certificates =
@@ -120,6 +125,7 @@ impl Server {
             listeners,
             timeouts: timeouts(config),
             connections_max: config.limits.connections_per_core_max,
+            zero_copy_send_min: config.network.zero_copy_send_min.map_or(usize::MAX, |min| min.as_usize()),
             metrics: metrics.clone(),
             rates: rates.clone(),
             certificates: certificates.clone(),
@@ -269,6 +275,8 @@ enum Wait {
 pub enum ServerError {
     /// The CPUs of the configuration can't be used.
     Cpus(CpusError),
+    /// The congestion control of the configuration can't be used.
+    CongestionControl(CongestionControlError),
     /// An address can't be listened on.
     Bind(BindError),
     /// The certificate can't be used.
@@ -293,6 +301,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Cpus(error) => error.fmt(f),
+            ServerError::CongestionControl(error) => error.fmt(f),
             ServerError::Bind(error) => error.fmt(f),
             ServerError::Certificate(error) => error.fmt(f),
             ServerError::Thread(error) => {
@@ -316,13 +325,14 @@ impl std::error::Error for ServerError {}
 
 fn bind_all(
     listeners: &mut [Vec<Listener>],
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: &[Address],
     protection: Protection,
+    congestion_control: Option<&CongestionControl>,
 ) -> Result<Vec<SocketAddr>, ServerError> {
     let mut bound_addresses = Vec::new();
     for address in addresses {
-        let (bound, sockets) =
-            listener::bind(address, protection, listeners.len()).map_err(ServerError::Bind)?;
+        let (bound, sockets) = listener::bind(address.0, protection, listeners.len(), congestion_control)
+            .map_err(ServerError::Bind)?;
         bound_addresses.push(bound);
         for (core, socket) in listeners.iter_mut().zip(sockets) {
             core.push(socket);

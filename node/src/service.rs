@@ -45,6 +45,8 @@ pub struct S3Config {
     pub signed_region: Option<String>,
     /// Whether a signature error shows the canonical request.
     pub debug_signatures: bool,
+    /// Whether responses say in `Server-Timing` where the time went.
+    pub server_timing: bool,
     /// What errors show as HostId.
     pub host_id: String,
 }
@@ -67,6 +69,7 @@ impl S3Config {
             region: config.node.region.clone(),
             signed_region: config.node.check_region.then(|| config.node.region.clone()),
             debug_signatures: config.node.debug_signatures,
+            server_timing: config.node.server_timing,
             host_id: "basalt".to_owned(),
         }
     }

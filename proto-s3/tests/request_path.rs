@@ -113,6 +113,7 @@ fn an_error_becomes_a_response_that_ends_the_connection() {
         host_id: "H",
         date: "Fri, 24 May 2013 00:15:01 GMT",
         server: "Basalt",
+        server_timing: None,
         keep_alive: false,
     };
     let mut out = Vec::new();

@@ -93,6 +93,7 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         self.check_node()?;
+        self.check_network()?;
         self.check_limits()?;
         self.check_store()?;
         self.rates.check()?;
@@ -141,6 +142,22 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_network(&self) -> Result<(), (&'static str, String)> {
+        let network = &self.network;
+        // The kernel would cut a longer name short.
+        if network.tcp_congestion_control.as_ref().is_some_and(|name| name.is_empty() || name.len() > 15) {
+            let what = "is not the name of a congestion control like \"bbr\" or \"cubic\"";
+            return Err(("network.tcp_congestion_control", what.into()));
+        }
+        if network.zero_copy_send_min.is_some_and(|min| min.0 < 4096) {
+            return Err((
+                "network.zero_copy_send_min",
+                "must be at least 4KiB: few bytes are cheaper copied".into(),
+            ));
+        }
+        Ok(())
     }
 
     fn check_limits(&self) -> Result<(), (&'static str, String)> {

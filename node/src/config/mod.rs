@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::congestion_control::{CongestionControl, CongestionControlError};
+
 mod cpus;
 mod load;
 mod rates;
@@ -30,6 +32,8 @@ pub struct Config {
     pub node: Node,
     /// Its certificate.
     pub tls: Tls,
+    /// How it sends.
+    pub network: Network,
     /// What clients may take of it.
     pub limits: Limits,
     /// What each bucket is guaranteed and allowed.
@@ -65,6 +69,8 @@ pub struct Node {
     pub check_region: bool,
     /// Put the canonical request into `SignatureDoesNotMatch` errors.
     pub debug_signatures: bool,
+    /// Say in responses where the time went, as `Server-Timing`.
+    pub server_timing: bool,
 }
 
 impl Default for Node {
@@ -80,6 +86,7 @@ impl Default for Node {
             region: "us-east-1".into(),
             check_region: false,
             debug_signatures: false,
+            server_timing: false,
         }
     }
 }
@@ -93,6 +100,27 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM file with its private key; set together with `certificate`.
     pub key: Option<PathBuf>,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// The congestion control of connections; `None`: the kernel's default.
+    pub tcp_congestion_control: Option<String>,
+    /// Sends of that many bytes and more are made in place; `None`: none.
+    pub zero_copy_send_min: Option<ByteSize>,
+}
+
+impl Network {
+    /// The congestion control, if one is named.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn congestion_control(&self) -> Result<Option<CongestionControl>, CongestionControlError> {
+        self.tcp_congestion_control.as_deref().map(CongestionControl::named).transpose()
+    }
 }
 
 /// `[limits]`

@@ -143,6 +143,11 @@ fn settings_that_do_not_fit_each_other_are_named_with_their_line() {
     refuses("[node]\nadmin_listen = \"127.0.0.1:9000\"\n", &["127.0.0.1:9000 is named twice"]);
     refuses("[node]\nregion = \"\"\n", &["basalt.toml:2: node.region: "]);
     refuses("[node]\ndomains = [\"Ex_ample\"]\n", &["basalt.toml:2: node.domains: "]);
+    refuses(
+        "[network]\ntcp_congestion_control = \"\"\n",
+        &["basalt.toml:2: network.tcp_congestion_control: "],
+    );
+    refuses("[network]\nzero_copy_send_min = \"1KiB\"\n", &["basalt.toml:2: network.zero_copy_send_min: "]);
     refuses("[limits.s3]\npart_len_min = \"6GiB\"\n", &["basalt.toml:2: limits.s3.part_len_min: ", "5GiB"]);
 }
 

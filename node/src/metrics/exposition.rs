@@ -48,24 +48,25 @@ impl Exposition {
         self.head(name, help, "histogram");
     }
 
-    /// One histogram in seconds, from counts per bucket (the last one unbounded) and bounds in microseconds.
+    /// One histogram in seconds, from counts per bucket (the last one unbounded), bounds in microseconds and a sum in nanoseconds.
     pub fn histogram(
         &mut self,
         name: &str,
-        label: (&str, &str),
+        labels: &[(&str, &str)],
         bounds_us: &[u64],
         buckets: &[u64],
-        sum_us: u64,
+        sum_ns: u64,
     ) {
         assert_eq!(buckets.len(), bounds_us.len() + 1, "the last bucket has no bound");
         let mut total = 0;
         for (index, count) in buckets.iter().enumerate() {
             total += count;
-            let bound = bounds_us.get(index).map_or("+Inf".to_owned(), |us| seconds(*us).to_string());
-            self.sample(&format!("{name}_bucket"), &[label, ("le", &bound)], total as f64);
+            let bound = bounds_us.get(index).map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+            let labels = [labels, &[("le", bound.as_str())]].concat();
+            self.sample(&format!("{name}_bucket"), &labels, total as f64);
         }
-        self.sample(&format!("{name}_sum"), &[label], seconds(sum_us));
-        self.sample(&format!("{name}_count"), &[label], total as f64);
+        self.sample(&format!("{name}_sum"), labels, sum_ns as f64 / 1e9);
+        self.sample(&format!("{name}_count"), labels, total as f64);
     }
 
     /// Samples of any families, in any order: grouped by family, families in order of first appearance.
@@ -99,10 +100,6 @@ impl Exposition {
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("a String takes every text");
-}
-
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
 }
 
 fn escape(value: &str, out: &mut String) {

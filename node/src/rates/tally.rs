@@ -71,7 +71,12 @@ pub fn render<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone, out: &mut Ex
     const WAITS: &str = "basalt_rate_wait_seconds";
     out.histogram_family(WAITS, "Time that requests waited for their turn at a core, by bucket.");
     for tally in tallies {
-        Histogram::render(tally.cores.iter().map(|core| &core.waits), WAITS, ("bucket", &tally.label), out);
+        Histogram::render(
+            tally.cores.iter().map(|core| &core.waits),
+            WAITS,
+            &[("bucket", &tally.label)],
+            out,
+        );
     }
 }
 

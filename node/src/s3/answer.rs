@@ -6,11 +6,12 @@ use engine::device::UringDevice;
 use engine::{Chunk, ObjectReader};
 use proto_s3::http::Response;
 
-use super::body::{Pace, TRANSFER_LEN, admit};
+use super::body::{Pace, TRANSFER_LEN};
 use super::error::Outcome;
+use super::exchange::Exchange;
 use super::object_meta::StoredObject;
 use crate::budget::Permit;
-use crate::service::S3Service;
+use crate::stopwatch::Stage;
 use crate::stream::Stream;
 
 /// What a request is answered with.
@@ -65,19 +66,15 @@ pub(super) enum Interruption {
 
 impl ObjectBody {
     /// Begins to read `len` bytes from `first` on, which the object has: nothing is promised to the client before they verify.
-    pub(super) async fn open(
-        service: &S3Service,
-        stored: StoredObject,
-        first: u64,
-        len: u64,
-    ) -> Outcome<Self> {
-        let permit = admit(service, len.min(TRANSFER_LEN)).await?;
+    pub(super) async fn open(x: &Exchange, stored: StoredObject, first: u64, len: u64) -> Outcome<Self> {
+        let permit = x.admit(len.min(TRANSFER_LEN)).await?;
         let source = if stored.version.inline().is_some() {
             // What is inline fits into memory.
             Source::Inline { first: first as usize, len: len as usize }
         } else {
-            let mut reader = stored.version.reader(service.core(), first..first + len);
-            Source::Frames { chunk: reader.next().await?, reader }
+            let mut reader = stored.version.reader(x.service.core(), first..first + len);
+            let chunk = x.watch.wait(Stage::Device, Stage::Crypto, reader.next()).await?;
+            Source::Frames { chunk, reader }
         };
         Ok(ObjectBody { stored, source, len, _permit: permit })
     }
@@ -95,6 +92,9 @@ impl ObjectBody {
                 stream.write_all(&bytes[*first..*first + *len]).await.map_err(Interruption::Peer)
             }
             Source::Frames { chunk, reader } => {
+                let watch = stream.watch().clone();
+                // What is not waiting for the device or the client here is sealing.
+                let former = watch.enter(Stage::Crypto);
                 let mut next = chunk.take();
                 let mut pace = Pace::begin();
                 while let Some(chunk) = next {
@@ -104,8 +104,10 @@ impl ObjectBody {
                     stream.write_all(&[]).await.map_err(Interruption::Peer)?;
                     pace.check(chunk.len()).map_err(Interruption::Peer)?;
                     drop(chunk);
-                    next = reader.next().await.map_err(Interruption::Store)?;
+                    let read = watch.wait(Stage::Device, Stage::Crypto, reader.next());
+                    next = read.await.map_err(Interruption::Store)?;
                 }
+                watch.enter(former);
                 // A range of nothing leaves the head.
                 stream.write_all(&[]).await.map_err(Interruption::Peer)
             }

@@ -7,6 +7,7 @@
 //! is made of them. `100 Continue` is sent when the operation begins to read, that is when nothing in the head speaks against it.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use super::writer::Writer;
 use crate::budget::Permit;
 use crate::rates::Leave;
 use crate::service::S3Service;
+use crate::stopwatch::{Stage, Stopwatch};
 use crate::stream::{Patience, Stream};
 
 /// An unread body up to this length is read and dropped so that the connection can go on; a longer one ends it.
@@ -153,8 +155,9 @@ impl Body<'_> {
         stated: &ChecksumRequest,
     ) -> Outcome<Taken> {
         let len = self.payload_len();
-        let mut writer = Writer::open(service, sealing, len, layout).await?;
-        let _permit = admit(service, len.min(TRANSFER_LEN)).await?;
+        let watch = self.stream.watch().clone();
+        let mut writer = Writer::open(service, &watch, sealing, len, layout).await?;
+        let _permit = admit(service, &watch, len.min(TRANSFER_LEN)).await?;
         let mut hasher = BodyHasher::new(service.md5_lanes(), Some(algorithm));
         let trailers = self
             .read(async |payload| {
@@ -162,7 +165,7 @@ impl Body<'_> {
                 Ok(writer.write(payload).await?)
             })
             .await?;
-        let digests = hasher.finish().await;
+        let digests = watch.wait(Stage::Crypto, Stage::Crypto, hasher.finish()).await;
         stated.verify(&digests, &trailers)?;
         Ok(Taken { content: writer.finish().await?, digests })
     }
@@ -174,7 +177,8 @@ impl Body<'_> {
         stated: &ChecksumRequest,
     ) -> Outcome<Vec<u8>> {
         let len = self.payload_len();
-        let _permit = admit(service, len).await?;
+        let watch = self.stream.watch().clone();
+        let _permit = admit(service, &watch, len).await?;
         // It grows with what arrives: an announced length is not memory yet.
         let mut document = Vec::new();
         let mut hasher = BodyHasher::new(service.md5_lanes(), stated.algorithm());
@@ -185,12 +189,22 @@ impl Body<'_> {
                 Ok(())
             })
             .await?;
-        stated.verify(&hasher.finish().await, &trailers)?;
+        let digests = watch.wait(Stage::Crypto, Stage::Crypto, hasher.finish()).await;
+        stated.verify(&digests, &trailers)?;
         Ok(document)
     }
 
     /// Gives the payload to `take`, piece by piece as it comes, to its verified end.
-    async fn read(&mut self, mut take: impl AsyncFnMut(&[u8]) -> Outcome<()>) -> Outcome<Trailers> {
+    async fn read(&mut self, take: impl AsyncFnMut(&[u8]) -> Outcome<()>) -> Outcome<Trailers> {
+        let watch = self.stream.watch().clone();
+        // What is not waiting here is opening, checking, hashing and sealing.
+        let former = watch.enter(Stage::Crypto);
+        let trailers = self.read_through(take).await;
+        watch.enter(former);
+        trailers
+    }
+
+    async fn read_through(&mut self, mut take: impl AsyncFnMut(&[u8]) -> Outcome<()>) -> Outcome<Trailers> {
         let Some(decoder) = &mut self.incoming.decoder else { return Ok(Trailers::default()) };
         self.stream.allow(Patience::Body);
         let mut pace = Pace::begin();
@@ -252,8 +266,9 @@ fn is_too_slow(moved: u64, elapsed: Duration) -> bool {
 }
 
 /// Leave to hold body bytes. When it does not come in time, the client is told to slow down.
-pub(super) async fn admit(service: &S3Service, bytes: u64) -> Outcome<Permit> {
-    Ok(service.admit(bytes).await.ok_or(Code::SlowDown)?)
+pub(super) async fn admit(service: &S3Service, watch: &Stopwatch, bytes: u64) -> Outcome<Permit> {
+    let admitted = watch.wait(Stage::Queue, watch.stage(), pin!(service.admit(bytes))).await;
+    Ok(admitted.ok_or(Code::SlowDown)?)
 }
 
 /// What a body is refused with that stopped coming.

@@ -21,6 +21,7 @@ use super::body::Incoming;
 use super::dispatch::{self, Trace};
 use super::error::{Outcome, Refusal};
 use crate::service::S3Service;
+use crate::stopwatch::Stage;
 use crate::stream::{Patience, Stream};
 
 /// What responses say in `Server`.
@@ -58,8 +59,9 @@ async fn serve_request(service: &Rc<S3Service>, stream: &mut Stream) -> Next {
         Err(error) => Err(error),
     };
     let request_id = service.new_request_id();
-    let mut request =
-        Request { service, request_id, begun: Instant::now(), head: None, trace: Trace::default() };
+    // The first thing to do with a head is to look at its signature.
+    let begun = stream.watch().begin(if head.is_ok() { Stage::Crypto } else { Stage::Other });
+    let mut request = Request { service, request_id, begun, head: None, trace: Trace::default() };
     let head = match head {
         Ok(head) => Rc::new(head),
         Err(error) => {
@@ -136,7 +138,8 @@ impl Request<'_> {
                 (refusal.error.to_response(self.request_id.as_str(), host_id, is_head), None, Some(refusal))
             }
         };
-        let head = self.encode(&response, next);
+        let timing = self.service.config.server_timing.then(|| stream.watch().times().to_string());
+        let head = self.encode(&response, next, timing.as_deref());
         let sent = match body {
             None => stream.write_all(&head).await.map_err(Interruption::Peer),
             Some(body) => match stream.buffer(&head) {
@@ -145,17 +148,20 @@ impl Request<'_> {
             },
         };
         drop(held);
-        self.service.metrics().count_request(self.trace.operation, response.status, self.begun.elapsed());
+        let times = stream.watch().stop();
+        self.service.metrics().count_request(self.trace.operation, response.status, times.total());
+        self.service.metrics().count_stages(self.trace.class, &times);
         self.log(stream, response.status, refusal.as_ref(), sent.as_ref().err());
         if sent.is_ok() { next } else { Next::Cut }
     }
 
-    fn encode(&self, response: &Response, next: Next) -> Vec<u8> {
+    fn encode(&self, response: &Response, next: Next, server_timing: Option<&str>) -> Vec<u8> {
         let context = ResponseContext {
             request_id: self.request_id.as_str(),
             host_id: &self.service.config.host_id,
             date: &self.service.http_date(),
             server: SERVER,
+            server_timing,
             keep_alive: next == Next::Request,
         };
         let mut head = Vec::new();

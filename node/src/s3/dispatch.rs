@@ -1,5 +1,6 @@
 //! One request from its head to its answer: who asks, what for, and may they.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +18,10 @@ use super::body::{Body, Incoming};
 use super::error::Outcome;
 use super::exchange::Exchange;
 use super::op;
-use crate::metrics::OperationIndex;
+use crate::metrics::{OperationClass, OperationIndex};
 use crate::rates::{Class, Refused};
 use crate::service::S3Service;
+use crate::stopwatch::Stage;
 use crate::stream::Stream;
 
 /// The operation of requests that are none.
@@ -29,13 +31,15 @@ pub(super) const UNKNOWN: OperationIndex = OperationIndex(NAMED_COUNT);
 pub(super) struct Trace {
     /// Which operation it is.
     pub(super) operation: OperationIndex,
+    /// What kind of operation.
+    pub(super) class: OperationClass,
     /// Who asks.
     pub(super) access_key: Option<String>,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Trace { operation: UNKNOWN, access_key: None }
+        Trace { operation: UNKNOWN, class: OperationClass::Other, access_key: None }
     }
 }
 
@@ -49,7 +53,10 @@ pub(super) async fn run(
     begun: Instant,
 ) -> Outcome<Answer> {
     let (catalog, now) = (service.catalog(), service.now_ms());
-    let authentication = authenticate(service, &catalog, now, &head)?;
+    let watch = stream.watch().clone();
+    let authentication = authenticate(service, &catalog, now, &head);
+    watch.enter(Stage::Other);
+    let authentication = authentication?;
     let Authentication::Signed(signed) = &authentication else {
         return Err(refuse_anonymous(service, &head).into());
     };
@@ -60,6 +67,7 @@ pub(super) async fn run(
     let user = user_of(&catalog, &signed.access_key).ok_or(Code::InvalidAccessKeyId)?;
     let operation = route(&head, &service.config.route)?;
     trace.operation = index_of(&operation);
+    trace.class = operation_class(&operation);
     incoming.expect(
         operation.body_kind(&service.config.limits),
         &head,
@@ -68,9 +76,9 @@ pub(super) async fn run(
     )?;
     let account = service.account(&catalog, user.id, operation.bucket());
     let refused = |refused: Refused| Error::new(Code::SlowDown).retry_after(refused.retry_after_s);
-    let leave = service
-        .gate()
-        .enter(&account, class_of(&head), incoming.payload_len(), begun)
+    let turn = pin!(service.gate().enter(&account, class_of(&head), incoming.payload_len(), begun));
+    let leave = watch
+        .wait(Stage::Queue, Stage::Other, turn)
         .await
         .map_err(|refusal| refused(refusal).resource(resource_of(&head)))?;
     let leave = Rc::new(leave);
@@ -80,7 +88,8 @@ pub(super) async fn run(
     } else {
         incoming.hold(leave.clone());
     }
-    let exchange = Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls() };
+    let exchange =
+        Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls(), watch };
     let outcome = op::run(&exchange, operation, Body { stream, incoming }).await;
     if let Ok(Answer::Object { body, .. }) = &outcome {
         leave.charge(body.len());
@@ -98,6 +107,33 @@ fn class_of(head: &RequestHead) -> Class {
     match head.method {
         Method::Get | Method::Head => Class::Read,
         _ => Class::Write,
+    }
+}
+
+fn operation_class(operation: &Operation) -> OperationClass {
+    match operation {
+        Operation::GetObject(_) | Operation::HeadObject(_) | Operation::GetObjectAttributes(_) => {
+            OperationClass::Read
+        }
+        Operation::PutObject(_)
+        | Operation::CopyObject(_)
+        | Operation::UploadPart(_)
+        | Operation::UploadPartCopy(_)
+        | Operation::CompleteMultipartUpload(_) => OperationClass::Write,
+        Operation::DeleteObject(_) | Operation::DeleteObjects(_) => OperationClass::Delete,
+        Operation::ListObjects(_)
+        | Operation::ListObjectsV2(_)
+        | Operation::ListMultipartUploads(_)
+        | Operation::ListParts(_)
+        | Operation::ListBuckets(_) => OperationClass::List,
+        Operation::CreateBucket(_)
+        | Operation::HeadBucket(_)
+        | Operation::DeleteBucket(_)
+        | Operation::GetBucketLocation(_)
+        | Operation::GetBucketDefault(_)
+        | Operation::GetObjectDefault(_)
+        | Operation::CreateMultipartUpload(_)
+        | Operation::AbortMultipartUpload(_) => OperationClass::Other,
     }
 }
 

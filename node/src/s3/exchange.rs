@@ -1,22 +1,26 @@
 //! One authenticated request while it is served: who asks, and what the node knows at that moment.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::crypto::Sealing;
 use engine::format::catalog::{Bucket, User};
 use engine::format::record::SealKind;
-use engine::ids::{UnixMillis, UploadId};
+use engine::ids::{ShardId, UnixMillis, UploadId};
 use engine::{Catalog, Draft, Error as EngineError, Lookup, Version};
 use proto_s3::condition::WriteCondition;
 use proto_s3::http::RequestHead;
 use proto_s3::op::{Encryption, Owner};
 use proto_s3::{Code, Error, Limits};
 
+use super::body::admit;
 use super::error::{Outcome, Refusal, no_such_bucket, no_such_key, no_such_upload};
 use super::object_meta::{self, StoredObject};
+use crate::budget::Permit;
 use crate::service::S3Service;
-use crate::storage::EngineShard;
+use crate::stopwatch::{Stage, Stopwatch};
+use crate::storage::{EngineCore, EngineShard};
 
 /// How often an object is looked up that is replaced or moved each time before it is read. Each time a change of the key has been committed in between.
 const LOOKUPS_MAX: usize = 100;
@@ -35,6 +39,8 @@ pub(super) struct Exchange {
     pub(super) now: UnixMillis,
     /// Whether it came over TLS.
     pub(super) is_tls: bool,
+    /// Where its time goes.
+    pub(super) watch: Rc<Stopwatch>,
 }
 
 impl Exchange {
@@ -77,7 +83,55 @@ impl Exchange {
         F: FnOnce(Rc<EngineShard>) -> Fut + Send + 'static,
         Fut: Future<Output = engine::Result<R>> + 'static,
     {
-        Ok(self.service.on_shard(bucket.home, ask).await?)
+        self.on_shard(bucket.home, ask).await
+    }
+
+    /// Asks a shard. What it waits for there are devices; until it has its turn, and the answer is here, the request waits for another core.
+    pub(super) async fn on_shard<R, F, Fut>(&self, shard: ShardId, ask: F) -> Outcome<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(Rc<EngineShard>) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        self.watched(shard, async move |shard, watch| {
+            watch.wait(Stage::Device, Stage::Other, ask(shard)).await
+        })
+        .await
+    }
+
+    /// Asks a shard, with a stopwatch for what it does there.
+    async fn watched<R, F>(&self, shard: ShardId, ask: F) -> Outcome<R>
+    where
+        R: Send + 'static,
+        F: AsyncFnOnce(Rc<EngineShard>, &Stopwatch) -> R + Send + 'static,
+    {
+        let call = move |shard| async move {
+            let watch = Stopwatch::begun();
+            let answer = ask(shard, &watch).await;
+            (answer, watch.stop())
+        };
+        let asked = self.service.on_shard(shard, call);
+        let (answer, there) = self.watch.wait(Stage::Queue, Stage::Other, asked).await?;
+        self.watch.recount(Stage::Queue, Stage::Device, there.nanos(Stage::Device));
+        Ok(answer)
+    }
+
+    /// Gives every core the catalog.
+    pub(super) async fn publish(&self, catalog: Arc<Catalog>) -> Outcome<()> {
+        Ok(self.watch.wait(Stage::Queue, Stage::Other, self.service.publish(catalog)).await?)
+    }
+
+    /// Has the engine seal something.
+    pub(super) fn seal<T>(&self, seal: impl FnOnce(&EngineCore) -> T) -> T {
+        let former = self.watch.enter(Stage::Crypto);
+        let sealed = seal(self.service.core());
+        self.watch.enter(former);
+        sealed
+    }
+
+    /// Leave to hold body bytes.
+    pub(super) async fn admit(&self, bytes: u64) -> Outcome<Permit> {
+        admit(&self.service, &self.watch, bytes).await
     }
 
     /// Asks the home shard of a bucket to take in new data, once there is space for it.
@@ -92,12 +146,13 @@ impl Exchange {
         F: AsyncFnOnce(Rc<EngineShard>, Draft) -> engine::Result<R> + Send + 'static,
     {
         let mut patience = self.service.space().patience();
-        let ask = move |shard: Rc<EngineShard>| async move {
-            patience.attempt(async || shard.admit(&draft)).await?;
+        self.watched(bucket.home, async move |shard, watch| {
+            let admitted = patience.attempt(async || shard.admit(&draft));
+            watch.wait(Stage::Queue, Stage::Other, admitted).await?;
             // Nothing lies between having been let in and the shard's own look.
-            store(shard, draft).await
-        };
-        self.at_home(bucket, ask).await
+            watch.wait(Stage::Device, Stage::Other, store(shard, draft)).await
+        })
+        .await
     }
 
     /// An object as it is now. `NoSuchKey` when there is none.
@@ -113,7 +168,8 @@ impl Exchange {
                 Err(EngineError::NotFound) => return Ok(None),
                 other => other?,
             };
-            match self.service.core().read_version(lookup, bucket.id, key.as_bytes()).await {
+            let read = pin!(self.service.core().read_version(lookup, bucket.id, key.as_bytes()));
+            match self.watch.wait(Stage::Device, Stage::Crypto, read).await {
                 Err(EngineError::Conflict) => {}
                 other => return Ok(other?),
             }
@@ -126,7 +182,9 @@ impl Exchange {
             return Ok(shard.lookup(bucket.id, key.as_bytes()));
         }
         let (id, wanted) = (bucket.id, key.as_bytes().to_vec());
-        self.at_home(bucket, move |shard| async move { shard.lookup(id, &wanted) }).await
+        // It waits for no device.
+        let asked = self.service.on_shard(bucket.home, move |shard| async move { shard.lookup(id, &wanted) });
+        Ok(self.watch.wait(Stage::Queue, Stage::Other, asked).await?)
     }
 
     /// Refuses a conditional write that cannot succeed as things are, before its body is taken in. The home shard decides again, for good, when

@@ -8,15 +8,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::connections::Connections;
 pub use crate::connections::Patience;
+use crate::stopwatch::Stopwatch;
 
 mod direct;
 pub mod plain;
 mod records;
 pub mod tcp;
 pub mod tls;
+mod zero_copy;
 
 use plain::PlainStream;
 use tls::TlsStream;
@@ -108,6 +111,11 @@ impl Stream {
     /// The connections of this core, with its counters.
     pub fn connections(&self) -> &Connections {
         either!(self, stream => stream.tcp().connections())
+    }
+
+    /// Where the time of its requests goes. Sealing and opening, and waiting for the peer, are noted here; the rest is up to whoever serves them.
+    pub fn watch(&self) -> &Rc<Stopwatch> {
+        either!(self, stream => stream.tcp().watch())
     }
 
     /// The peer's address.

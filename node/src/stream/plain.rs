@@ -4,6 +4,7 @@ use std::io;
 
 use super::records::{INCOMING_LEN_MIN, grow};
 use super::tcp::Tcp;
+use crate::stopwatch::Stage;
 
 /// A connection without TLS.
 pub struct PlainStream {
@@ -41,8 +42,10 @@ impl PlainStream {
         buffer.drain(..std::mem::take(&mut self.start));
         grow(&mut buffer, self.is_hungry);
         let room = buffer.capacity() - buffer.len();
+        let former = self.tcp.watch().enter(Stage::Network);
         let result;
         (result, self.received) = self.tcp.receive(buffer).await;
+        self.tcp.watch().enter(former);
         self.is_hungry = matches!(result, Ok(count) if count == room);
         result
     }
@@ -64,7 +67,9 @@ impl PlainStream {
         self.outgoing.extend_from_slice(bytes);
         let outgoing = std::mem::take(&mut self.outgoing);
         let len = outgoing.len();
+        let former = self.tcp.watch().enter(Stage::Network);
         let (result, mut outgoing) = self.tcp.send(outgoing, len).await;
+        self.tcp.watch().enter(former);
         outgoing.clear();
         self.outgoing = outgoing;
         result
@@ -82,6 +87,7 @@ impl PlainStream {
         self.received.drain(..std::mem::take(&mut self.start));
         self.received.shrink_to(INCOMING_LEN_MIN);
         self.outgoing.shrink_to(INCOMING_LEN_MIN);
+        self.tcp.rest();
     }
 
     /// The connection underneath.

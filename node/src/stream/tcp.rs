@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use compio::BufResult;
 use compio::buf::{IntoInner, IoBuf};
-use compio::io::{AsyncRead, AsyncWrite};
+use compio::io::{AsyncRead, AsyncWrite, AsyncWriteZerocopy};
 use compio::net::TcpStream;
 
+use super::zero_copy::{self, Lender};
 use crate::connections::{Admission, Connections, Patience};
+use crate::stopwatch::Stopwatch;
 
 /// What one receive of the goodbye throws away at most.
 const DISCARD_LEN: usize = 16 * 1024;
@@ -22,6 +25,9 @@ pub struct Tcp {
     socket: TcpStream,
     peer: SocketAddr,
     admission: Admission,
+    watch: Rc<Stopwatch>,
+    /// From the first send in place on.
+    lender: Option<Box<Lender>>,
     /// A receive is pending, or was dropped while pending: its bytes are lost.
     is_receiving: bool,
     is_ended: bool,
@@ -34,7 +40,15 @@ impl Tcp {
         let _ = socket.set_nodelay(true);
         let mut admission = connections.admit(&socket);
         admission.allow(Patience::Handshake);
-        Tcp { socket, peer, admission, is_receiving: false, is_ended: false }
+        Tcp {
+            socket,
+            peer,
+            admission,
+            watch: Rc::default(),
+            lender: None,
+            is_receiving: false,
+            is_ended: false,
+        }
     }
 
     /// What the connection waits for from now on.
@@ -76,30 +90,89 @@ impl Tcp {
         (result, slice.into_inner())
     }
 
-    /// Sends the first `len` bytes of `buffer`.
+    /// Sends the first `len` bytes of `buffer`; answers a buffer to go on with, which is another one as long as the kernel needs this one.
     ///
     /// # Errors
     /// `TimedOut` when the peer takes nothing for too long, else the socket's.
-    pub async fn send(&mut self, mut buffer: Vec<u8>, len: usize) -> (io::Result<()>, Vec<u8>) {
-        let mut sent = 0;
-        while sent < len {
+    pub async fn send(&mut self, buffer: Vec<u8>, len: usize) -> (io::Result<()>, Vec<u8>) {
+        if len >= self.connections().zero_copy_send_min() {
+            self.send_in_place(buffer, len).await
+        } else {
+            self.send_copied(buffer, 0..len).await
+        }
+    }
+
+    async fn send_copied<B: IoBuf>(&mut self, mut buffer: B, mut range: Range<usize>) -> (io::Result<()>, B) {
+        while !range.is_empty() {
             self.admission.begin_send();
-            let BufResult(result, slice) = (&self.socket).write(buffer.slice(sent..len)).await;
+            let BufResult(result, slice) = (&self.socket).write(buffer.slice(range.clone())).await;
             buffer = slice.into_inner();
-            self.admission.end_send(*result.as_ref().unwrap_or(&0));
-            match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
-                Ok(count) => sent += count,
-                Err(_) if self.admission.is_late() => return (Err(io::ErrorKind::TimedOut.into()), buffer),
+            match self.end_send(result) {
+                Ok(count) => range.start += count,
                 Err(error) => return (Err(error), buffer),
             }
         }
         (Ok(()), buffer)
     }
 
+    async fn send_in_place(&mut self, buffer: Vec<u8>, len: usize) -> (io::Result<()>, Vec<u8>) {
+        let mut lender = self.lender.take().unwrap_or_else(|| Box::new(Lender::new(&self.socket)));
+        if let Err(error) = lender.begin(self.connections().body_stall()).await {
+            self.lender = Some(lender);
+            return (Err(error), buffer);
+        }
+        let buffer = Rc::new(buffer);
+        let (mut sent, mut notices, mut result) = (0, Vec::new(), Ok(()));
+        while sent < len && result.is_ok() {
+            self.admission.begin_send();
+            let BufResult(queued, notice) =
+                (&self.socket).write_zerocopy(buffer.clone().slice(sent..len)).await;
+            notices.push(notice);
+            match queued {
+                Err(error) if zero_copy::is_refusal(&error) => {
+                    self.connections().note_zero_copy_refused(&error);
+                    result = self.send_copied(buffer.clone(), sent..len).await.0;
+                    sent = len;
+                }
+                queued => match self.end_send(queued) {
+                    Ok(count) => {
+                        self.connections().metrics().zero_copy_sends.add(1);
+                        sent += count;
+                    }
+                    Err(error) => result = Err(error),
+                },
+            }
+        }
+        let spare = lender.lend(buffer, notices);
+        self.lender = Some(lender);
+        (result, spare)
+    }
+
+    /// Notes that a send ended, and what that means.
+    fn end_send(&self, result: io::Result<usize>) -> io::Result<usize> {
+        self.admission.end_send(*result.as_ref().unwrap_or(&0));
+        match result {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(_) if self.admission.is_late() => Err(io::ErrorKind::TimedOut.into()),
+            other => other,
+        }
+    }
+
+    /// Gives up what is kept for the next large send.
+    pub fn rest(&self) {
+        if let Some(lender) = &self.lender {
+            lender.rest();
+        }
+    }
+
     /// Ends our side and waits a moment for the peer to end its own. Closing with bytes unread would reset the
     /// connection, and the peer might lose the response that explains why we close.
     pub async fn close(mut self) {
+        if let Some(lender) = &self.lender
+            && lender.settle(self.connections().body_stall()).await.is_err()
+        {
+            return;
+        }
         self.admission.allow(Patience::Linger);
         if self.is_receiving || (&self.socket).shutdown().await.is_err() {
             return;
@@ -128,6 +201,11 @@ impl Tcp {
     /// The core's connections, to keep.
     pub fn shared_connections(&self) -> Rc<Connections> {
         self.admission.connections().clone()
+    }
+
+    /// Where the time of the connection's requests goes.
+    pub fn watch(&self) -> &Rc<Stopwatch> {
+        &self.watch
     }
 
     /// The peer's address.

@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use super::records::{Progress, RECORD_LEN, Records};
 use super::tcp::Tcp;
 use crate::connections::Patience;
+use crate::stopwatch::Stage;
 
 /// Plaintext sealed and sent at once. Measured best for the peer: with more, the receiver's caches suffer.
 const PIECE_LEN_MAX: usize = 256 * 1024;
@@ -59,6 +60,13 @@ impl TlsStream {
     /// # Errors
     /// As there.
     pub async fn fill(&mut self) -> io::Result<usize> {
+        let former = self.enter(Stage::Crypto);
+        let filled = self.fill_opened().await;
+        self.enter(former);
+        filled
+    }
+
+    async fn fill_opened(&mut self) -> io::Result<usize> {
         let len_before = self.plaintext().len();
         loop {
             self.advance().await?;
@@ -69,8 +77,11 @@ impl TlsStream {
             if count > 0 || self.records.is_ended() {
                 return Ok(count);
             }
+            self.enter(Stage::Network);
             self.flush().await?;
-            if self.receive().await? == 0 {
+            let received = self.receive().await?;
+            self.enter(Stage::Crypto);
+            if received == 0 {
                 return Ok(0);
             }
         }
@@ -98,15 +109,29 @@ impl TlsStream {
     /// # Errors
     /// As there.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let former = self.enter(Stage::Crypto);
+        let written = self.write_pieces(bytes).await;
+        self.enter(former);
+        written
+    }
+
+    async fn write_pieces(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut pieces = bytes.chunks(PIECE_LEN_MAX);
         self.records.seal_both(&self.pending, pieces.next().unwrap_or_default())?;
         self.pending.clear();
+        self.enter(Stage::Network);
         self.flush().await?;
         for piece in pieces {
+            self.enter(Stage::Crypto);
             self.records.seal(piece)?;
+            self.enter(Stage::Network);
             self.flush().await?;
         }
         Ok(())
+    }
+
+    fn enter(&self, stage: Stage) -> Stage {
+        self.tcp.watch().enter(stage)
     }
 
     fn seal_pending(&mut self) -> io::Result<()> {
@@ -130,6 +155,7 @@ impl TlsStream {
     /// See [`super::Stream::shrink`].
     pub fn shrink(&mut self) {
         self.records.shrink();
+        self.tcp.rest();
         self.pending.shrink_to(PENDING_LEN_REST);
     }
 

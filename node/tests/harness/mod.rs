@@ -82,6 +82,11 @@ impl Node {
         self.start_again();
     }
 
+    /// Gives it other settings, for its next start.
+    pub fn configure(&self, settings: &str) {
+        fs::write(self.directory.path().join("basalt.toml"), settings).expect("writing the settings");
+    }
+
     /// What it says when it is started after [`Node::terminate`] and does not come up.
     pub fn refusal(&self) -> String {
         let output = command(self.directory.path()).output().expect("starting the node");

@@ -102,8 +102,17 @@ impl Connection {
         self.try_receive(method).expect("an answer")
     }
 
+    /// Reads an answer, and pauses after each 64 KiB of its body.
+    pub fn receive_slowly(&mut self, method: &str, pause: impl Fn()) -> Response {
+        self.try_receive_slowly(method, pause).expect("an answer")
+    }
+
     /// Reads an answer, if one comes.
     pub fn try_receive(&mut self, method: &str) -> io::Result<Response> {
+        self.try_receive_slowly(method, || ())
+    }
+
+    fn try_receive_slowly(&mut self, method: &str, pause: impl Fn()) -> io::Result<Response> {
         let status_line = self.line()?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
@@ -117,7 +126,10 @@ impl Connection {
         let len = response.header("content-length").map_or(0, |len| len.parse().expect("a length"));
         if method != "HEAD" && status != 304 {
             response.body.resize(len, 0);
-            self.tls.read_exact(&mut response.body)?;
+            for piece in response.body.chunks_mut(64 * 1024) {
+                self.tls.read_exact(piece)?;
+                pause();
+            }
         }
         Ok(response)
     }

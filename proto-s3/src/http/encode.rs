@@ -18,6 +18,8 @@ pub struct ResponseContext<'a> {
     pub date: &'a str,
     /// `Server`
     pub server: &'a str,
+    /// `Server-Timing`
+    pub server_timing: Option<&'a str>,
     /// Whether the connection goes on; else `Connection: close` is said.
     pub keep_alive: bool,
 }
@@ -39,6 +41,9 @@ pub fn encode_response(response: &Response, context: &ResponseContext<'_>, out: 
         write!(out, "Content-Length: {len}\r\n").expect("writing to a Vec does not fail");
     }
     push_header(out, "Server", context.server.as_bytes());
+    if let Some(timing) = context.server_timing {
+        push_header(out, "Server-Timing", timing.as_bytes());
+    }
     if !context.keep_alive {
         push_header(out, "Connection", b"close");
     }
@@ -103,7 +108,14 @@ mod tests {
 
     fn encoded(response: &Response, keep_alive: bool) -> String {
         let mut out = Vec::new();
-        let context = ResponseContext { request_id: "R", host_id: "H", date: "D", server: "S", keep_alive };
+        let context = ResponseContext {
+            request_id: "R",
+            host_id: "H",
+            date: "D",
+            server: "S",
+            server_timing: None,
+            keep_alive,
+        };
         encode_response(response, &context, &mut out);
         String::from_utf8(out).unwrap()
     }

@@ -61,13 +61,12 @@ pub(super) async fn create(
     let location = document.location_constraint.unwrap_or_default();
     let (name, namespace, owner, now) = (request.bucket.clone(), x.user.namespace, x.user.id, x.now);
     let made = x
-        .service
         .on_shard(CATALOG_SHARD, move |shard| async move {
             shard.create_bucket(&name, namespace, owner, &location, now).await
         })
         .await?;
     match made {
-        Ok(catalog) => x.service.publish(catalog).await?,
+        Ok(catalog) => x.publish(catalog).await?,
         Err(EngineError::AlreadyExists) => return made_meanwhile(x, request).await,
         Err(error) => return Err(error.into()),
     }
@@ -76,11 +75,11 @@ pub(super) async fn create(
 
 /// Somebody else made it since this request began, or is about to.
 async fn made_meanwhile(x: &Exchange, request: &create_bucket::Request) -> Outcome<Answer> {
-    let catalog = x.service.on_shard(CATALOG_SHARD, |shard| async move { shard.catalog() }).await?;
+    let catalog = x.on_shard(CATALOG_SHARD, |shard| async move { shard.catalog() }).await?;
     let Some(existing) = catalog.buckets.get(&request.bucket).cloned() else {
         return Err(Code::OperationAborted.into());
     };
-    x.service.publish(catalog).await?;
+    x.publish(catalog).await?;
     exists_already(x, request, &existing)
 }
 
@@ -112,7 +111,6 @@ pub(super) async fn delete(x: &Exchange, request: &delete_bucket::Request) -> Ou
         },
     )?;
     let removed = x
-        .service
         .on_shard(CATALOG_SHARD, move |shard| async move {
             shard.change_catalog(vec![CatalogChange::RemoveBucket(id)]).await
         })
@@ -120,12 +118,12 @@ pub(super) async fn delete(x: &Exchange, request: &delete_bucket::Request) -> Ou
     let catalog = match removed {
         Ok(Ok(catalog)) => catalog,
         failed => {
-            x.service.on_shard(bucket.home, move |shard| async move { shard.reopen_bucket(id) }).await?;
+            x.on_shard(bucket.home, move |shard| async move { shard.reopen_bucket(id) }).await?;
             failed??
         }
     };
-    x.service.publish(catalog).await?;
-    x.service.on_shard(bucket.home, move |shard| async move { shard.drop_bucket(id) }).await?;
+    x.publish(catalog).await?;
+    x.on_shard(bucket.home, move |shard| async move { shard.drop_bucket(id) }).await?;
     Ok(delete_bucket::render().into())
 }
 

@@ -19,11 +19,12 @@ use proto_s3::{Algorithm, BodyDigests, BodyHasher, Checksum, ChecksumType, Code,
 use super::put::ALGORITHM_DEFAULT;
 use super::upload_part::{ReceivedPart, checksum_of, commit, find_upload};
 use crate::s3::answer::Answer;
-use crate::s3::body::{TRANSFER_LEN, admit};
+use crate::s3::body::TRANSFER_LEN;
 use crate::s3::error::{Outcome, Refusal};
 use crate::s3::exchange::Exchange;
 use crate::s3::object_meta::{self, CLASS_STANDARD, StoredObject};
 use crate::s3::writer::Writer;
+use crate::stopwatch::Stage;
 
 /// Makes an object that is as another one is now.
 pub(super) async fn object(x: &Exchange, request: copy_object::Request) -> Outcome<Answer> {
@@ -51,7 +52,7 @@ pub(super) async fn object(x: &Exchange, request: copy_object::Request) -> Outco
     };
     let (modified, checksum) = (object_meta::millis(meta.modified), object_meta::object_checksum(&meta));
     let new = NewVersion { bucket: bucket.id, key: request.key.as_bytes().to_vec(), meta };
-    let draft = x.service.core().draft_version(&sealing, new, copied.content)?;
+    let draft = x.seal(|core| core.draft_version(&sealing, new, copied.content))?;
     let precondition = object_meta::precondition(request.condition);
     x.store_at_home(&bucket, draft, async move |shard, draft| shard.put(draft, precondition).await)
         .await?
@@ -154,11 +155,12 @@ async fn copy_bytes(
     let mut writer = if is_whole && is_shareable(source, sealing) {
         None
     } else {
-        Some(Writer::open(&x.service, sealing, range.end - range.start, layout).await?)
+        Some(Writer::open(&x.service, &x.watch, sealing, range.end - range.start, layout).await?)
     };
     if hasher.is_some() || writer.is_some() {
-        let _permit = admit(&x.service, (range.end - range.start).min(TRANSFER_LEN)).await?;
-        read_through(x, source, range, async |bytes| {
+        let _permit = x.admit((range.end - range.start).min(TRANSFER_LEN)).await?;
+        let former = x.watch.enter(Stage::Crypto);
+        let read = read_through(x, source, range, async |bytes| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(bytes);
             }
@@ -167,14 +169,16 @@ async fn copy_bytes(
                 None => Ok(()),
             }
         })
-        .await?;
+        .await;
+        x.watch.enter(former);
+        read?;
     }
     let content = match writer {
         Some(writer) => writer.finish().await?,
         None => shared_content(&source.version.pieces, &source.version.pins),
     };
     let digests = match hasher {
-        Some(hasher) => Some(hasher.finish().await),
+        Some(hasher) => Some(x.watch.wait(Stage::Crypto, Stage::Crypto, hasher.finish()).await),
         None => None,
     };
     Ok(Copied { content, digests })
@@ -200,7 +204,7 @@ async fn read_through(
         return take(&bytes[range.start as usize..range.end as usize]).await;
     }
     let mut reader = source.version.reader(x.service.core(), range);
-    while let Some(chunk) = reader.next().await? {
+    while let Some(chunk) = x.watch.wait(Stage::Device, Stage::Crypto, reader.next()).await? {
         for slice in chunk.slices() {
             take(slice).await?;
         }

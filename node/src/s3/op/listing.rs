@@ -9,7 +9,6 @@ use proto_s3::op::listing::{Entry, Page, Scope};
 use proto_s3::op::{ResumeAfter, list_multipart_uploads, list_objects, list_objects_v2};
 
 use crate::s3::answer::Answer;
-use crate::s3::body::admit;
 use crate::s3::error::Outcome;
 use crate::s3::exchange::Exchange;
 use crate::s3::object_meta;
@@ -20,7 +19,7 @@ const ENTRY_LEN_MAX: u64 = 8 * 1024;
 /// A page of keys, as the first version of the operation shows it.
 pub(super) async fn objects(x: &Exchange, request: &list_objects::Request) -> Outcome<Answer> {
     let bucket = x.bucket(&request.bucket)?;
-    let permit = admit(&x.service, document_len_max(request.scope.max_keys)).await?;
+    let permit = x.admit(document_len_max(request.scope.max_keys)).await?;
     let page = page(x, &bucket, &request.scope, request.resume_after()).await?;
     Ok(Answer::Held { response: list_objects::render(request, &page, &x.owner()), permit })
 }
@@ -28,7 +27,7 @@ pub(super) async fn objects(x: &Exchange, request: &list_objects::Request) -> Ou
 /// A page of keys.
 pub(super) async fn objects_v2(x: &Exchange, request: &list_objects_v2::Request) -> Outcome<Answer> {
     let bucket = x.bucket(&request.bucket)?;
-    let permit = admit(&x.service, document_len_max(request.scope.max_keys)).await?;
+    let permit = x.admit(document_len_max(request.scope.max_keys)).await?;
     let page = page(x, &bucket, &request.scope, request.resume_after()).await?;
     Ok(Answer::Held { response: list_objects_v2::render(request, &page, &x.owner()), permit })
 }
@@ -86,7 +85,7 @@ pub(super) async fn uploads(x: &Exchange, request: &list_multipart_uploads::Requ
         after_upload: upload_marker(&request.upload_id_marker)?,
         max: request.max_uploads as usize,
     };
-    let permit = admit(&x.service, document_len_max(request.max_uploads)).await?;
+    let permit = x.admit(document_len_max(request.max_uploads)).await?;
     let id = bucket.id;
     let page = x.at_home(&bucket, move |shard| async move { shard.upload_page(id, &query) }).await??;
     let response = list_multipart_uploads::render(request, &shown_uploads(page), &x.owner());

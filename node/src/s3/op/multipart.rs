@@ -103,7 +103,8 @@ async fn attempt(
         ..VersionMeta::default()
     };
     let new = NewVersion { bucket: bucket.id, key: view.upload.key, meta };
-    let draft = x.service.core().draft_version(&x.sealing(bucket)?, new, content)?;
+    let sealing = x.sealing(bucket)?;
+    let draft = x.seal(|core| core.draft_version(&sealing, new, content))?;
     let precondition = object_meta::precondition(request.condition);
     let done = x
         .at_home(

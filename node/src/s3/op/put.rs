@@ -34,7 +34,7 @@ pub(super) async fn run(x: &Exchange, request: Request, body: Body<'_>) -> Outco
         ..VersionMeta::default()
     };
     let new = NewVersion { bucket: bucket.id, key: request.key.as_bytes().to_vec(), meta };
-    let draft = x.service.core().draft_version(&sealing, new, taken.content)?;
+    let draft = x.seal(|core| core.draft_version(&sealing, new, taken.content))?;
     let precondition = object_meta::precondition(request.condition);
     x.store_at_home(&bucket, draft, async move |shard, draft| shard.put(draft, precondition).await)
         .await?

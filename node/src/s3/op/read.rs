@@ -20,7 +20,7 @@ pub(super) async fn get(x: &Exchange, request: &Request) -> Outcome<Answer> {
         Shown::Bytes { response, extent } => (response, extent),
         Shown::NotModified(response) => return Ok(response.into()),
     };
-    let body = Box::new(ObjectBody::open(&x.service, stored, first, len).await?);
+    let body = Box::new(ObjectBody::open(x, stored, first, len).await?);
     Ok(Answer::Object { response, body })
 }
 

@@ -66,7 +66,8 @@ pub(super) async fn commit(
         },
         modified,
     };
-    let draft = x.service.core().draft_part(&x.sealing(bucket)?, new, part.content)?;
+    let sealing = x.sealing(bucket)?;
+    let draft = x.seal(|core| core.draft_part(&sealing, new, part.content))?;
     x.store_at_home(bucket, draft, async |shard, draft| shard.put_part(draft).await).await??;
     Ok(object_meta::millis(modified))
 }
