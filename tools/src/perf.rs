@@ -136,7 +136,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     })
     .map_err(failed)?;
     let outcomes = measure(&lab, options).map_err(failed)?;
-    eprint!("\n{}{}", machine(), table::render(&outcomes));
+    eprint!("\n{}", machine());
+    if !outcomes.is_empty() {
+        eprint!("{}", table::render(&outcomes));
+    }
     if let Some(file) = &options.json {
         let all: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
         let text = json!({ "machine": machine(), "seconds": options.seconds, "cases": all }).to_string();

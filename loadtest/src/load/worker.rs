@@ -191,6 +191,7 @@ impl<'a> Worker<'a> {
             }
             if end_mark.is_none() && now >= self.times.window_end {
                 end_mark = Some((cpu_ns(), self.answered));
+                self.dispatch_last();
             }
             self.roll(now);
             let is_over = now >= self.times.window_end || self.shared.is_aborted.load(Ordering::Acquire);

@@ -37,7 +37,7 @@ fn measure(lab: &Lab, node: &Node, goal: [&str; 2]) -> io::Result<String> {
     let (endpoint, credentials, ca) = node.access();
     let mut command = program::pinned(lab.cpus.client, workspace::binary("release", "loadtest"));
     command.args(["rate-target", "--flood", "--quiet", "--endpoint", endpoint, "--credentials"]);
-    command.arg(credentials).arg("--ca").arg(ca).args(goal);
+    command.arg(credentials).arg("--ca").arg(ca).args(["--server-pid", &node.pid.to_string()]).args(goal);
     let End { status, output, complaints } = program::run_to_end(&mut command, TIME_MAX, |_, _| Ok(()))?;
     match status.code() {
         Some(0 | MISSED) => Ok(output),

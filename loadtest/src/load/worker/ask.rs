@@ -30,6 +30,19 @@ impl Worker<'_> {
         }
     }
 
+    /// At the end of the measurement: what was due within it, and free connections could have taken. That it is sent late is this thread's fault, and
+    /// the server must not be charged for requests that were never sent.
+    pub(super) fn dispatch_last(&mut self) {
+        if self.shared.is_aborted.load(Ordering::Acquire) {
+            return;
+        }
+        for number in 0..self.parts.len() {
+            if self.parts[number].schedule.is_some() {
+                self.dispatch_part(number, self.times.window_end);
+            }
+        }
+    }
+
     /// Whether new requests are to be sent.
     pub(super) fn is_open(&self, now: u64) -> bool {
         let is_in_time = now >= self.times.begin && now < self.times.window_end;
