@@ -139,6 +139,9 @@ pub struct SegmentId(pub u64);
 impl SegmentId {
     const INDEX_BITS: u32 = 24;
 
+    /// Counters are below this.
+    pub const COUNTER_END: u64 = 1 << (u64::BITS - Self::INDEX_BITS);
+
     /// Makes an id of a counter value and an index.
     pub fn new(counter: u64, index: SegmentIndex) -> Self {
         assert!(u64::from(index.0) < 1 << Self::INDEX_BITS, "the segment table has at most 2^24 entries");

@@ -467,10 +467,20 @@ impl Log {
         let purposes = batch.iter().map(|queued| queued.change.purpose);
         let purpose = purposes.max().unwrap_or(Purpose::Log).max(Purpose::Log);
         loop {
-            match self.next_segment(core, batch[0].change.temperature, batch[0].lsn, purpose).await {
-                Err(Error::Fenced { .. }) => {}
+            let temperature = batch[0].change.temperature;
+            match self.next_segment(core, temperature, batch[0].lsn, purpose).await {
+                Err(Error::Fenced { .. }) => self.leave_tail(core, temperature),
                 other => return other,
             }
+        }
+    }
+
+    /// Appends no more to the present segment. The header of the next may have reached one of its devices, and a start that finds it there looks for records from
+    /// that LSN on in none but it, until another segment has taken its number.
+    fn leave_tail<D: Device>(&self, core: &Rc<Core<D>>, temperature: Temperature) {
+        let left = self.strands.borrow_mut()[temperature as usize].tail.take();
+        if let Some(left) = left {
+            core.store.table.seal(left.segment);
         }
     }
 

@@ -569,6 +569,9 @@ impl<D: Device> Replay<D> {
             }
         }
         let mut strands = [Strand::default(), Strand::default()];
+        // A device out of sight may have the header of a segment that was to follow. The next one takes its number, or it would count when the device is back, and
+        // what is appended here would not.
+        let are_all_there = self.core.store.missing_devices().is_empty();
         for (i, strand) in strands.iter_mut().enumerate() {
             let Some(current) = self.strands[i].current.take() else { continue };
             let tail = Tail {
@@ -576,7 +579,7 @@ impl<D: Device> Replay<D> {
                 places: current.header.places.clone(),
                 offset: current.offset.next_multiple_of(BLOCK_SIZE as u64),
             };
-            match self.heal(current).await? {
+            match self.heal(current).await? && are_all_there {
                 true => strand.tail = Some(tail),
                 false => strand.predecessor = Predecessor::Unsettled,
             }

@@ -5,10 +5,11 @@ mod support;
 use engine::format::record::RecordHeader;
 use engine::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use engine::format::superblock::{Superblock, Verdict};
-use engine::ids::DeviceIndex;
+use engine::ids::{DeviceIndex, StoreId};
 use engine::{Content, Error, Layout, Precondition, Store, Upkeep};
 use futures_util::future::join_all;
 use support::*;
+use zerocopy::IntoBytes;
 
 const MIB: usize = 1 << 20;
 
@@ -246,6 +247,58 @@ fn an_id_that_only_a_device_out_of_sight_knows_is_not_given_again() {
             }
         }
     });
+}
+
+#[test]
+fn a_header_that_only_a_device_out_of_sight_has_takes_nothing_from_the_segment_before_it() {
+    run(async {
+        let devices = formatted(3, 16 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("a", b"a").await.expect("stored");
+        // Up to the end of the segment: the next batch of such a size needs a new one.
+        let (mut before, mut next) = (Vec::new(), None);
+        for i in 0.. {
+            let (header, offset) = records(&store).pop().expect("records");
+            if offset > MIB - 3 * 36_864 {
+                before = devices.iter().map(MemoryDevice::copy).collect();
+            }
+            store.put(&format!("k{i}"), &data(i, 30_000)).await.expect("stored");
+            let (last, _) = records(&store).pop().expect("records");
+            if last.id != header.id {
+                next = Some(last);
+                break;
+            }
+        }
+        drop(store);
+        let next = next.expect("the log went on in another segment");
+        for place in &next.places {
+            let devices: Vec<MemoryDevice> = before.iter().map(MemoryDevice::copy).collect();
+            let alone = usize::from(place.device.0);
+            let all = TestStore::open(&devices).await.expect("opened");
+            let (_, at) = position(&all, *place);
+            drop(all);
+            // The power goes when the header is durable on one device.
+            let devices: Vec<MemoryDevice> = before.iter().map(MemoryDevice::copy).collect();
+            let header = next.encode(devices_store_id(&devices));
+            devices[alone].with_bytes(|bytes| bytes[at..at + 4096].copy_from_slice(header.as_bytes()));
+            let mut left = devices.clone();
+            left.remove(alone);
+            let store = TestStore::open(&left).await.expect("two of three are there");
+            store.put("b", b"acknowledged").await.expect("stored");
+            store.delete("a").await.expect("deleted");
+            drop(store);
+            let all = TestStore::open(&devices).await.expect("all are there");
+            assert_eq!(all.get("b").await, Ok(b"acknowledged".to_vec()), "device {alone} has the header");
+            assert_eq!(all.get("a").await, Err(Error::NotFound));
+        }
+    });
+}
+
+fn devices_store_id(devices: &[MemoryDevice]) -> StoreId {
+    devices[0].with_bytes(|bytes| match Superblock::decode(bytes) {
+        Verdict::Present(superblock) => superblock.store_id,
+        _ => panic!("it was formatted"),
+    })
 }
 
 /// The headers of all segments on those devices.

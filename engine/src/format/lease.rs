@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, checksum_128};
-use crate::ids::StoreId;
+use crate::ids::{SegmentId, StoreId};
 use crate::limits::BLOCK_SIZE;
 
 /// The first bytes of a lease.
@@ -79,6 +79,7 @@ impl Lease {
             && layout.format_version.get() == FORMAT_VERSION
             && layout.store_id == store_id.0
             && layout.counter.get().is_multiple_of(LEASE_LEN)
+            && layout.counter.get() < SegmentId::COUNTER_END
             && layout.checksum == checksum_128(&layout.as_bytes()[..BLOCK_SIZE - 16]);
         verifies.then(|| Lease(layout.counter.get()))
     }

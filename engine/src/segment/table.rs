@@ -79,7 +79,7 @@ struct Entry {
     is_cold: AtomicBool,
     /// The shard (commit) or the core (bulk) that writes it.
     stream: AtomicU16,
-    /// The store's segment counter when it was sealed: tells its age.
+    /// The table's clock when it was sealed: tells its age.
     sealed_at: AtomicU64,
     places: [AtomicU64; COPIES_MAX],
 }
@@ -87,6 +87,8 @@ struct Entry {
 struct Slots {
     /// Counter of the last id given.
     counter: u64,
+    /// Segments given out: what ages are counted in. A counter of ids leaps with each lease.
+    clock: u64,
     free_indexes: Vec<u32>,
     devices: Vec<DeviceSlots>,
     /// Bulk segments with room at their end, from before the last start.
@@ -199,9 +201,12 @@ impl SegmentTable {
         let counter = headers.iter().map(|header| header.id.counter()).max().unwrap_or(0).max(lease.0);
         let mut taken: Vec<Vec<bool>> =
             devices.iter().map(|device| vec![false; device.slot_count as usize]).collect();
-        for header in newest_of_each_index(headers, entries.len()) {
+        let mut newest = newest_of_each_index(headers, entries.len());
+        newest.sort_by_key(|header| header.id.counter());
+        let clock = newest.len() as u64;
+        for (sealed_at, header) in (1..).zip(newest) {
             let entry = &entries[header.id.index().0 as usize];
-            entry.adopt(header);
+            entry.adopt(header, sealed_at);
             for place in &header.places {
                 if let Some(slot) =
                     taken.get_mut(usize::from(place.device.0)).and_then(|s| s.get_mut(place.slot as usize))
@@ -224,7 +229,7 @@ impl SegmentTable {
                 takes_writes: device.takes_writes,
             })
             .collect();
-        let slots = Slots { counter, free_indexes, devices, resumable: Vec::new() };
+        let slots = Slots { counter, clock, free_indexes, devices, resumable: Vec::new() };
         let free_count = AtomicU32::new(slots.allocatable(copies));
         Arc::new(SegmentTable {
             entries,
@@ -281,6 +286,7 @@ impl SegmentTable {
             return Err(Error::Full);
         };
         slots.counter += 1;
+        slots.clock += 1;
         let places: Vec<Place> = devices
             .into_iter()
             .map(|device| {
@@ -342,7 +348,7 @@ impl SegmentTable {
         if let Some(entry) = self.current(id)
             && entry.state.compare_exchange(OPEN, SEALED, SeqCst, SeqCst).is_ok()
         {
-            entry.sealed_at.store(self.slots.lock().expect("no holder panics").counter, SeqCst);
+            entry.sealed_at.store(self.slots.lock().expect("no holder panics").clock, SeqCst);
             self.free_if_dead(id);
         }
     }
@@ -364,7 +370,7 @@ impl SegmentTable {
 
     /// What compaction may choose from: sealed segments; of commit segments those that are retired.
     pub(crate) fn sealed(&self) -> Vec<SealedSegment> {
-        let now = self.slots.lock().expect("no holder panics").counter;
+        let now = self.slots.lock().expect("no holder panics").clock;
         let mut sealed = Vec::new();
         for entry in &self.entries {
             let id = SegmentId(entry.id.load(SeqCst));
@@ -651,9 +657,9 @@ impl Entry {
         self.id.store(id.0, SeqCst);
     }
 
-    fn adopt(&self, header: &SegmentHeader) {
+    fn adopt(&self, header: &SegmentHeader, sealed_at: u64) {
         self.fill(header.kind, header.temperature, header.stream, &header.places);
-        self.sealed_at.store(header.id.counter(), SeqCst);
+        self.sealed_at.store(sealed_at, SeqCst);
         self.tail_block.store(1, SeqCst);
         self.state.store(SEALED, SeqCst);
         self.id.store(header.id.0, SeqCst);

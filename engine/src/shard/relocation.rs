@@ -46,6 +46,8 @@ struct Standing {
     free: u32,
     wanted_free: u32,
     next_lsn: Lsn,
+    /// Live bytes of all sealed segments: other shards have some in the same ones.
+    live: u64,
 }
 
 /// Records on their way to another place.
@@ -81,7 +83,12 @@ impl<D: Device> Shard<D> {
         if let Some(victim) = sealed.iter().find(is_mine) {
             return Some(*victim);
         }
-        let standing = Standing { free, wanted_free: table.wanted_free(), next_lsn: state.next_lsn() };
+        let standing = Standing {
+            free,
+            wanted_free: table.wanted_free(),
+            next_lsn: state.next_lsn(),
+            live: sealed.iter().map(|segment| segment.live).sum(),
+        };
         if progress.nothing_at.get() == Some(standing) {
             return None;
         }

@@ -136,13 +136,13 @@ impl<D: Device> Shard<D> {
         }
         // Space first when there is little: everything else takes some.
         let (free, reserve) = self.core.store.table.free_and_reserve();
-        if free <= reserve / 2 && self.relocate_some().await? {
+        if free <= reserve / 2 && or_full(self.relocate_some().await)? {
             return Ok(Upkeep::Progressed);
         }
         if or_full(self.drop_one().await)?
             || or_full(self.merge_runs().await)?
             || or_full(self.reap_some().await)?
-            || self.relocate_some().await?
+            || or_full(self.relocate_some().await)?
             || self.consolidate_runs().await?
         {
             return Ok(Upkeep::Progressed);

@@ -73,9 +73,9 @@ fn cheapest_group(runs: &[RunSummary]) -> Option<std::ops::Range<usize>> {
 }
 
 /// Where there is no room for the merge that is wanted: the runs that become fewer for the fewest blocks written, of those for which there is room; none while
-/// they are not too many. Runs that nobody merges grow with every checkpoint, and take the room for each merge to come.
+/// they are neither too many nor too large. Runs that nobody merges grow with every checkpoint, and take the room for each merge to come.
 pub fn choose_merge_within(runs: &[RunSummary], has_room: impl Fn(u64) -> bool) -> Option<MergePlan> {
-    if runs.len() < RUNS_MAX {
+    if runs.len() < RUNS_MAX && is_modest(runs) {
         return None;
     }
     let groups = (0..runs.len())
