@@ -78,6 +78,6 @@ mod tests {
             let version = title.split(' ').nth(1).expect("a version");
             assert!(version.starts_with("0."), "{title}");
         }
-        assert!(Contender::Plain.title() > "io-uring 0.7".to_owned());
+        assert!(Contender::Plain.title().starts_with("io-uring 0.7"));
     }
 }
