@@ -2,19 +2,21 @@
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
-use std::cell::RefCell;
-use std::pin::Pin;
-use std::pin::pin;
+#[path = "support/memory.rs"]
+mod memory;
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::crypto::{MasterKey, SystemRandom};
-use engine::device::{AlignedBuffer, IoFailure};
 use engine::format::superblock::Tier;
 use engine::ids::UnixMillis;
 use engine::index::lsm::{BlockCache, Cursor, IndexChanges, Lsm};
-use engine::{Core, Device, FormatOptions, Store};
+use engine::{Core, FormatOptions, Store};
+use memory::{MemoryDevice, block_on};
+use tiny::is_test;
 
 /// Keys of one common prefix.
 const PER_PREFIX: usize = 200;
@@ -22,49 +24,8 @@ const PER_PREFIX: usize = 200;
 const RUNS: usize = 3;
 
 fn key_count() -> usize {
-    std::env::var("BASALT_BENCH_KEYS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000)
-}
-
-/// A device in memory, which never makes anybody wait.
-#[derive(Clone)]
-struct MemoryDevice(Rc<RefCell<Vec<u8>>>);
-
-impl Device for MemoryDevice {
-    fn detach(&self, mut task: Pin<Box<dyn Future<Output = ()>>>) {
-        // Memory has always answered by the time it is asked.
-        let _ = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    }
-
-    fn capacity(&self) -> u64 {
-        self.0.borrow().len() as u64
-    }
-
-    async fn read(&self, mut buffer: AlignedBuffer, offset: u64) -> (Result<(), IoFailure>, AlignedBuffer) {
-        let range = offset as usize..offset as usize + buffer.len();
-        buffer.copy_from_slice(&self.0.borrow()[range]);
-        (Ok(()), buffer)
-    }
-
-    async fn write(&self, buffer: Rc<AlignedBuffer>, offset: u64) -> Result<(), IoFailure> {
-        let offset = offset as usize;
-        self.0.borrow_mut()[offset..offset + buffer.len()].copy_from_slice(&buffer);
-        Ok(())
-    }
-
-    async fn flush(&self) -> Result<(), IoFailure> {
-        Ok(())
-    }
-}
-
-/// Nothing here waits for anything but its turn.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-    }
+    let count = std::env::var("BASALT_BENCH_KEYS").ok().and_then(|n| n.parse().ok());
+    count.unwrap_or(if is_test() { 2_000 } else { 200_000 })
 }
 
 fn prefix(i: usize) -> Vec<u8> {
@@ -78,7 +39,7 @@ fn key(i: usize) -> Vec<u8> {
 /// The keys lie in all runs in turn, so that every step is one of another run.
 async fn filled(cache_budget: usize) -> (Rc<Core<MemoryDevice>>, Lsm<MemoryDevice>) {
     let len = (256 << 20) + key_count() * 1024;
-    let devices = [MemoryDevice(Rc::new(RefCell::new(vec![0; len])))];
+    let devices = [MemoryDevice::new(len)];
     let options = FormatOptions {
         copies: 1,
         shard_count: 1,

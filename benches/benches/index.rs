@@ -2,12 +2,17 @@
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::ids::{BucketId, SegmentId, SegmentIndex};
 use engine::index::hash::{HashIndex, Location};
+use tiny::is_test;
 
 fn key_count() -> usize {
-    std::env::var("BASALT_BENCH_KEYS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
+    let count = std::env::var("BASALT_BENCH_KEYS").ok().and_then(|n| n.parse().ok());
+    count.unwrap_or(if is_test() { 1_000 } else { 100_000 })
 }
 
 fn key(i: usize) -> Vec<u8> {

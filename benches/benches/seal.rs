@@ -1,12 +1,18 @@
-//! Seals: a full frame and a small record, encrypted and not.
+//! Frames and records: their seals, encrypted and not, and the encoding of a small record.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use engine::crypto::{FramePosition, Keyring, MasterKey, ObjectKey, SystemRandom};
-use engine::format::record::{RecordIdentity, RecordKind, SealKind};
-use engine::ids::{BucketId, KeyVersion, NamespaceId, ObjectId, StoreId};
-use engine::limits::FRAME_PAYLOAD;
+use engine::format::body::{ETag, VersionBody, VersionMeta};
+use engine::format::record::{
+    RecordHeader, RecordIdentity, RecordKind, RecordPosition, SealKind, body_checksum,
+};
+use engine::ids::{
+    BucketId, KeyVersion, Lsn, NamespaceId, ObjectId, SegmentId, SegmentIndex, ShardId, StoreId, UnixMillis,
+};
+use engine::limits::{FRAME_PAYLOAD, SEAL_SIZE};
+use zerocopy::IntoBytes;
 
 const NAMESPACE: NamespaceId = NamespaceId(1);
 
@@ -27,38 +33,45 @@ fn object_key(keyring: &Keyring, kind: SealKind) -> ObjectKey {
     }
 }
 
+/// Frames of the size that the format has, and of a quarter of it, which is what one TLS record carries. Per byte, so that they can be compared.
 fn frames(criterion: &mut Criterion) {
     let keyring = keyring();
-    let mut group = criterion.benchmark_group("frame 64 KiB");
-    group.throughput(Throughput::Bytes(FRAME_PAYLOAD as u64));
-    for (name, kind) in [("aes-256-gcm", SealKind::Aes256Gcm), ("xxh3-128", SealKind::Checksum)] {
-        let key = object_key(&keyring, kind);
-        let mut data = vec![7u8; FRAME_PAYLOAD];
-        group.bench_function(format!("seal {name}"), |b| {
-            b.iter(|| key.seal_frame(1, FramePosition::Middle, &mut data));
-        });
-        let seal = key.seal_frame(1, FramePosition::Middle, &mut data);
-        group.bench_function(format!("open {name}"), |b| {
-            b.iter_batched_ref(
-                || data.clone(),
-                |sealed| key.open_frame(1, FramePosition::Middle, sealed, &seal).expect("its own seal"),
-                BatchSize::SmallInput,
-            );
-        });
+    for (len, size) in [(16 * 1024 - SEAL_SIZE, "16 KiB"), (FRAME_PAYLOAD, "64 KiB")] {
+        let mut group = criterion.benchmark_group(format!("frame {size}"));
+        group.throughput(Throughput::Bytes(len as u64));
+        for (name, kind) in [("aes-256-gcm", SealKind::Aes256Gcm), ("xxh3-128", SealKind::Checksum)] {
+            let key = object_key(&keyring, kind);
+            let mut data = vec![7u8; len];
+            group.bench_function(format!("seal {name}"), |b| {
+                b.iter(|| key.seal_frame(1, FramePosition::Middle, &mut data));
+            });
+            let seal = key.seal_frame(1, FramePosition::Middle, &mut data);
+            group.bench_function(format!("open {name}"), |b| {
+                b.iter_batched_ref(
+                    || data.clone(),
+                    |sealed| key.open_frame(1, FramePosition::Middle, sealed, &seal).expect("its own seal"),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
-fn record(criterion: &mut Criterion) {
-    let keyring = keyring();
-    let identity = RecordIdentity {
+fn identity() -> RecordIdentity {
+    RecordIdentity {
         kind: RecordKind::Version,
         seal_kind: SealKind::Aes256Gcm,
         namespace: NAMESPACE,
         key_version: KeyVersion(1),
         bucket: BucketId(1),
         object_id: ObjectId([3; 16]),
-    };
+    }
+}
+
+fn record(criterion: &mut Criterion) {
+    let keyring = keyring();
+    let identity = identity();
     let mut payload = vec![7u8; 4400];
     criterion.bench_function("record 4 KiB, key derivation and seal", |b| {
         b.iter(|| {
@@ -70,5 +83,47 @@ fn record(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, record);
+/// The bytes of a record, but for its seal: the payload before it is sealed, the header when its place is known.
+fn encode(criterion: &mut Criterion) {
+    let pairs = [("content-type", "image/jpeg"), ("x-amz-meta-camera", "nobody's")];
+    let meta = VersionMeta {
+        size: 4096,
+        modified: UnixMillis(1_790_000_000_000),
+        etag: ETag { md5: [5; 16], parts: 0 },
+        pairs: pairs.map(|(name, value)| (name.into(), value.into())).to_vec(),
+        ..VersionMeta::default()
+    };
+    let (key, inline) = (b"photos/0042/000004711.jpg", vec![7u8; 4096]);
+    criterion.bench_function("record 4 KiB, encode payload", |b| {
+        b.iter(|| VersionBody::encode(key, &meta, &[], &inline));
+    });
+    let payload = VersionBody::encode(key, &meta, &[], &inline);
+    assert_eq!(VersionBody::decode(&payload).map(|body| body.meta), Ok(meta));
+    criterion.bench_function("record 4 KiB, decode payload", |b| {
+        b.iter(|| VersionBody::decode(&payload).is_ok());
+    });
+    criterion.bench_function("record 4 KiB, checksum and header", |b| b.iter(|| header(&payload).encode()));
+    let encoded = header(&payload).encode();
+    assert_eq!(RecordHeader::decode(encoded.as_bytes()), Some(header(&payload)));
+}
+
+fn header(payload: &[u8]) -> RecordHeader {
+    RecordHeader {
+        identity: identity(),
+        position: RecordPosition {
+            shard: ShardId(0),
+            lsn: Lsn(4711),
+            session: 42,
+            segment: SegmentId::new(1, SegmentIndex(3)),
+            offset: 64 * 1024,
+        },
+        payload_len: payload.len(),
+        payload_checksum: body_checksum(payload),
+        order: None,
+        settlement_len: 0,
+        seal: [9; SEAL_SIZE],
+    }
+}
+
+criterion_group!(benches, frames, record, encode);
 criterion_main!(benches);

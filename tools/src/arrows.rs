@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("engine", &[]),
     ("md5-lanes", &[]),
     ("tools", &["engine", "proto-s3", "md5-lanes"]),
-    ("benches", &["engine", "proto-s3", "md5-lanes"]),
+    ("benches", &["engine", "proto-s3", "md5-lanes", "node"]),
     ("fuzz", &["engine", "proto-s3"]),
     // A second opinion must not share our bugs.
     ("loadtest", &[]),

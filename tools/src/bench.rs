@@ -36,12 +36,18 @@ enum Name {
     Index,
     /// The ordered map on disk
     Directory,
-    /// Seals
+    /// Frames and records: seals and encoding
     Seal,
-    /// Heads, signatures and XML
+    /// AES-256-GCM of three libraries
+    Ciphers,
+    /// Puts that are committed together, on a device in memory
+    Commit,
+    /// Heads, signatures, chunked bodies and XML
     Protocol,
     /// MD5 in lanes
     Md5,
+    /// Calls between cores
+    Mesh,
 }
 
 /// Versions of the store when none are given: what a start within two seconds is promised for.
@@ -57,8 +63,11 @@ impl Name {
             Name::Index => "index",
             Name::Directory => "directory",
             Name::Seal => "seal",
+            Name::Ciphers => "ciphers",
+            Name::Commit => "commit",
             Name::Protocol => "protocol",
             Name::Md5 => "md5",
+            Name::Mesh => "mesh",
         }
     }
 
