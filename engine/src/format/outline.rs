@@ -26,8 +26,8 @@ use super::run::common_len;
 /// What stretches may cost in any run: those of a page of common prefixes, whose names are short, do not cost more.
 pub const OUTLINE_LEN_BASE: usize = 32 * 1024;
 
-/// What they may cost for each entry block beside it: as much again as twice its fence, so that all of it stays below half a byte a version.
-pub const OUTLINE_LEN_PER_BLOCK: usize = 64;
+/// What they may cost for each entry block beside it. Its fence takes some 28 bytes and a block holds some 168 versions: together less than half a byte a version.
+pub const OUTLINE_LEN_PER_BLOCK: usize = 48;
 
 /// What a stretch costs in memory beside its mark.
 const STRETCH_OVERHEAD: usize = 14;
