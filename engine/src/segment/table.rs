@@ -54,6 +54,8 @@ pub struct SegmentTable {
     segment_size: u64,
     /// Ids up to this counter may be used: see [`Lease`].
     leased: AtomicU64,
+    /// Ids above this counter were given out by this run.
+    adopted_max: u64,
     /// While logs are replayed nothing is freed: counts are not final.
     is_recovering: AtomicBool,
     /// Sessions of shards that have to begin before what nothing refers to is freed: see [`SegmentTable::await_sessions`].
@@ -241,6 +243,7 @@ impl SegmentTable {
             copies,
             segment_size,
             leased: AtomicU64::new(counter),
+            adopted_max: counter,
             is_recovering: AtomicBool::new(true),
             awaited_sessions: AtomicU32::new(0),
             is_finish_due: AtomicBool::new(false),
@@ -579,7 +582,9 @@ impl SegmentTable {
                 continue;
             }
             let is_freed = self.free_if_dead(id);
+            // One of this run may hold what is not committed yet, and live bytes know nothing of.
             if entry.kind() == SegmentKind::Bulk
+                && id.counter() <= self.adopted_max
                 && !is_freed
                 && entry.tail_block.load(SeqCst) < segment_blocks / 4 * 3
             {
@@ -928,6 +933,20 @@ mod tests {
         table.finish_recovery();
         let resumed = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("room");
         assert_eq!((resumed.id, resumed.next_block), (header.id, 17));
+    }
+
+    #[test]
+    fn a_segment_of_this_run_is_not_filled_up_again_when_recovery_ends_late() {
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
+        let table = SegmentTable::new(&shape, &[], Lease(0), 1, 1 << 20, 0);
+        table.await_sessions(1);
+        table.finish_recovery();
+        let written = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
+        let _uncommitted = table.pin(written.id).expect("current");
+        table.seal(written.id);
+        table.session_began();
+        let next = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
+        assert_ne!(next.id, written.id, "an object lies there that nothing refers to yet");
     }
 
     #[test]
