@@ -32,8 +32,8 @@ const REST_IDLE: Duration = Duration::from_millis(20);
 /// Time between two attempts of a put for which there is no space.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
-/// Attempts until the store counts as stuck.
-const REFUSALS_MAX: u64 = 6000;
+/// Attempts until the store counts as full.
+const REFUSALS_MAX: u64 = 3000;
 
 // -- the command line
 
@@ -242,11 +242,14 @@ impl OpenStore {
     }
 
     /// Puts an object; waits for space like a node. How often it was refused.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when it was refused so often that nothing can be hoped for.
     pub async fn put(&self, key: &[u8], bytes: &[u8]) -> Result<u64> {
         let mut refused = 0;
         loop {
             match self.try_put(key, bytes, &mut refused).await {
-                Err(Error::Full) => wait_for_space(&mut refused).await,
+                Err(Error::Full) if refused < REFUSALS_MAX => wait_for_space(&mut refused).await?,
                 other => return other.map(|()| refused),
             }
         }
@@ -258,7 +261,7 @@ impl OpenStore {
         while !bytes.is_empty() {
             match writer.take(bytes).await {
                 Ok(taken) => bytes = &bytes[taken..],
-                Err(Error::Full) => wait_for_space(refused).await,
+                Err(Error::Full) => wait_for_space(refused).await?,
                 Err(error) => return Err(error),
             }
         }
@@ -273,7 +276,7 @@ impl OpenStore {
         let draft = core.draft_version(&self.sealing, new, content)?;
         // What is written waits for its record to be admitted, rather than being written again.
         while self.home().admit(&draft) == Err(Error::Full) {
-            wait_for_space(refused).await;
+            wait_for_space(refused).await?;
         }
         self.home().put(draft, Precondition::None).await.map(|_| ())
     }
@@ -303,11 +306,14 @@ impl OpenStore {
     }
 }
 
-/// A put that was refused for lack of space comes again a little later; one that was refused for so long that nothing can be hoped for ends the bench.
-async fn wait_for_space(refused: &mut u64) {
+/// A put that was refused for lack of space comes again a little later, unless that was so often that nothing can be hoped for.
+async fn wait_for_space(refused: &mut u64) -> Result<()> {
+    if *refused >= REFUSALS_MAX {
+        return Err(Error::Full);
+    }
     *refused += 1;
-    assert!(*refused < REFUSALS_MAX, "a put was refused {refused} times: the store is stuck");
     compio::time::sleep(REFUSED_PAUSE).await;
+    Ok(())
 }
 
 async fn with_bucket(shard: &Shard<UringDevice>) -> Result<Arc<Catalog>> {
