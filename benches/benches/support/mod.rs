@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each bench uses a part of this")]
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use engine::format::superblock::Tier;
 use engine::ids::{BucketId, NamespaceId, ShardId, UnixMillis, UserId};
 use engine::{
     Catalog, Core, Error, FormatOptions, Layout, NewVersion, ObjectWriter, Precondition, Result, Shard,
-    Store, Upkeep,
+    Store, Upkeep, Version,
 };
 
 const NAMESPACE: NamespaceId = NamespaceId(1);
@@ -292,13 +293,27 @@ impl OpenStore {
     }
 
     async fn try_read(&self, key: &[u8]) -> Result<Vec<u8>> {
-        let lookup = self.home().lookup(self.bucket, key)?;
-        let version = self.core.read_version(lookup, self.bucket, key).await?.ok_or(Error::NotFound)?;
-        if let Some(inline) = version.inline() {
-            return Ok(inline.to_vec());
+        let version = self.version(key).await?;
+        match version.inline() {
+            Some(inline) => Ok(inline.to_vec()),
+            None => self.read_frames(&version, 0..version.meta.size).await,
         }
-        let mut reader = version.reader(&self.core, 0..version.meta.size);
-        let mut bytes = Vec::with_capacity(version.meta.size as usize);
+    }
+
+    /// Reads some of an object that lies in frames.
+    pub async fn read_range(&self, key: &[u8], range: Range<u64>) -> Result<Vec<u8>> {
+        let version = self.version(key).await?;
+        self.read_frames(&version, range).await
+    }
+
+    async fn version(&self, key: &[u8]) -> Result<Version> {
+        let lookup = self.home().lookup(self.bucket, key)?;
+        self.core.read_version(lookup, self.bucket, key).await?.ok_or(Error::NotFound)
+    }
+
+    async fn read_frames(&self, version: &Version, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        let mut reader = version.reader(&self.core, range);
         while let Some(chunk) = reader.next().await? {
             chunk.slices().for_each(|slice| bytes.extend_from_slice(slice));
         }
