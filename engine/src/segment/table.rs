@@ -35,6 +35,9 @@ const PIN: u64 = 1 << 44;
 /// Free segments that only compaction may use: one for records and one for frames. With them it makes room when nobody else can do anything any more.
 const MOVE_RESERVE: u32 = 2;
 
+/// New data leaves this share of the segments at most to what upkeep waits for.
+const DEMAND_SHARE: u32 = 3;
+
 const KIND_COMMIT: u8 = 1;
 const KIND_BULK: u8 = 2;
 
@@ -50,6 +53,8 @@ pub struct SegmentTable {
     upkeep_reserve: u32,
     /// Free segments that upkeep waits for, besides the reserve: new data leaves them too.
     demand: AtomicU32,
+    /// They are never more than a part of the store, however many shards ask.
+    demand_max: u32,
     copies: usize,
     segment_size: u64,
     /// Ids up to this counter may be used: see [`Lease`].
@@ -219,7 +224,7 @@ impl SegmentTable {
         }
         let free_indexes =
             (0..slot_total).rev().filter(|i| entries[*i as usize].state.load(SeqCst) == FREE).collect();
-        let devices = devices
+        let devices: Vec<DeviceSlots> = devices
             .iter()
             .zip(taken)
             .map(|(device, taken)| DeviceSlots {
@@ -231,6 +236,7 @@ impl SegmentTable {
                 takes_writes: device.takes_writes,
             })
             .collect();
+        let slot_count: u32 = devices.iter().map(|device| device.total).sum();
         let slots = Slots { counter, clock, free_indexes, devices, resumable: Vec::new() };
         let free_count = AtomicU32::new(slots.allocatable(copies));
         Arc::new(SegmentTable {
@@ -240,6 +246,7 @@ impl SegmentTable {
             reserve,
             upkeep_reserve: reserve / 2,
             demand: AtomicU32::new(0),
+            demand_max: slot_count / copies as u32 / DEMAND_SHARE,
             copies,
             segment_size,
             leased: AtomicU64::new(counter),
@@ -438,7 +445,7 @@ impl SegmentTable {
     }
 
     fn kept_from_data(&self) -> u32 {
-        self.reserve + self.demand.load(SeqCst)
+        self.reserve + self.demand.load(SeqCst).min(self.demand_max)
     }
 
     /// Free segments that compaction should bring about at least.
@@ -446,7 +453,7 @@ impl SegmentTable {
         self.kept_from_data()
     }
 
-    /// Changes what upkeep waits for, from what the same shard asked for before. Never so much that it takes more than a part of the store.
+    /// Changes what upkeep waits for, from what the same shard asked for before.
     pub(crate) fn change_demand(&self, before: u32, now: u32) {
         self.demand.fetch_add(now, SeqCst);
         self.demand.fetch_sub(before, SeqCst);
@@ -828,12 +835,19 @@ mod tests {
 
     #[test]
     fn data_leaves_what_upkeep_waits_for() {
-        let table = table(&[4], 1, 1);
+        let table = table(&[9], 1, 6);
         table.change_demand(0, 3);
         assert_eq!(table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)), Err(Error::Full));
         table.change_demand(3, 2);
         table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("one is left");
         assert_eq!((table.admit_data(), table.free_for_data()), (Err(Error::Full), 0));
+    }
+
+    #[test]
+    fn what_several_shards_wait_for_is_never_most_of_the_store() {
+        let table = table(&[12], 1, 2);
+        (0..3).for_each(|_| table.change_demand(0, 4));
+        assert_eq!(table.free_for_data(), 12 - 2 - 4);
     }
 
     #[test]

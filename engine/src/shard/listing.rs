@@ -272,7 +272,7 @@ impl KeyVersions {
         if let Some(below) = below {
             null = null.filter(|entry| entry.order < below);
             // The slot of an order is its complement: the next one is that of the next lower order.
-            walk.seek(&version_key(walk.bucket, key, !below.0 + 1)).await?;
+            walk.seek(&version_key(walk.bucket, key, (!below.0).saturating_add(1))).await?;
         }
         Ok(KeyVersions { key: key.to_vec(), null, given: 0 })
     }

@@ -400,7 +400,6 @@ impl<D: Device> Shard<D> {
     /// filled as fast as it is emptied.
     fn demand(&self, wanted: u32) {
         let table = &self.core.store.table;
-        let wanted = wanted.min(table.total() / DEMAND_SHARE);
         table.change_demand(self.upkeep.demand.replace(wanted), wanted);
     }
 
@@ -503,9 +502,6 @@ fn or_full(done: Result<bool>) -> Result<bool> {
         other => other,
     }
 }
-
-/// Upkeep keeps no more than this share of the store from new data, besides the reserve: where objects are small, the directory is a good part of what there is.
-const DEMAND_SHARE: u32 = 3;
 
 /// Extents that were counted as live for a checkpoint in the making: given back if it does not come about.
 struct Held<'a> {
