@@ -72,6 +72,16 @@ pub enum Error {
     Stopped,
 }
 
+impl Error {
+    /// What is told when several copies of the same bytes are no good: that one of them could not be read, if that is so. It may be whole, and be read another time.
+    pub(crate) fn or_of_copy(self, next: Error) -> Error {
+        match self {
+            Error::Io { .. } => self,
+            _ => next,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

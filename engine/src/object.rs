@@ -175,7 +175,7 @@ impl<D: Device> Core<D> {
                 Ok(record) => return Ok(record),
                 Err(failure) => {
                     self.counters.copies_skipped.add(1);
-                    error = failure;
+                    error = error.or_of_copy(failure);
                 }
             }
         }

@@ -114,7 +114,7 @@ pub(crate) async fn read_verbatim<D: Device>(
             Ok(_) => return Ok(buffer),
             Err(failure) => {
                 core.counters.copies_skipped.add(1);
-                error = failure;
+                error = error.or_of_copy(failure);
             }
         }
     }
@@ -238,7 +238,7 @@ async fn read_run<D: Device>(core: &Core<D>, key: &ObjectKey, run: &FrameRun) ->
             }
             Err(failure) => {
                 core.counters.copies_skipped.add(1);
-                error = failure;
+                error = error.or_of_copy(failure);
             }
         }
     }

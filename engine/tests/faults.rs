@@ -778,3 +778,28 @@ fn a_check_and_a_look_leave_a_damaged_superblock_copy_as_it_is() {
         assert!(devices[0].with_bytes(|bytes| bytes == before), "the device was changed");
     });
 }
+
+#[test]
+fn what_one_copy_lacks_and_another_does_not_give_out_is_unreadable_and_not_damaged() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("small", &data(1, 3000)).await.expect("stored");
+        store.put("large", &data(2, 200_000)).await.expect("stored");
+        for (damaged, unreadable) in [(0, 1), (1, 0)] {
+            let whole = devices[damaged].copy();
+            // What lies behind the superblocks and checkpoints.
+            let layout = store.core.store.devices[damaged].expect("present");
+            devices[damaged].with_bytes(|bytes| bytes[layout.segment_offset as usize..].fill(0x5a));
+            devices[unreadable].fail_reads(0..64 << 20);
+            for key in ["small", "large"] {
+                let error = store.get(key).await.err().expect("no copy is there");
+                assert!(matches!(error, Error::Io { .. }), "{key}: {error}");
+            }
+            devices[unreadable].heal();
+            assert_eq!(store.get("large").await.expect("a copy is whole"), data(2, 200_000));
+            let bytes = whole.with_bytes(|bytes| bytes.to_vec());
+            devices[damaged].with_bytes(|there| there.copy_from_slice(&bytes));
+        }
+    });
+}

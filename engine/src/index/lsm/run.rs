@@ -259,7 +259,7 @@ impl<D: Device> Run<D> {
                 Ok(()) => return Ok(blocks.into_iter().flatten().collect()),
                 Err(failure) => {
                     self.core.counters.copies_skipped.add(1);
-                    error = failure;
+                    error = error.or_of_copy(failure);
                 }
             }
         }
