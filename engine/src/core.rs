@@ -205,6 +205,11 @@ impl<D: Device> Core<D> {
 
     /// Writes a segment's header to all its copies and makes it durable.
     pub(crate) async fn write_header(&self, header: &SegmentHeader) -> Result<()> {
+        self.write_header_to(header, &header.places).await
+    }
+
+    /// Writes a segment's header to some of its copies and makes it durable there.
+    pub(crate) async fn write_header_to(&self, header: &SegmentHeader, places: &[Place]) -> Result<()> {
         if !self.store.table.is_leased(header.id) {
             self.write_lease(Lease::of(header.id.counter())).await?;
         }
@@ -214,8 +219,8 @@ impl<D: Device> Core<D> {
         if let Some(pin) = self.store.table.pin(header.id) {
             block.hold(pin);
         }
-        self.write_copies(&header.places, 0, Rc::new(block)).await?;
-        self.flush(header.places.iter().map(|place| place.device)).await
+        self.write_copies(places, 0, Rc::new(block)).await?;
+        self.flush(places.iter().map(|place| place.device)).await
     }
 
     /// Makes a lease durable before an id is used that it covers. Cores that come to the same end write the same bytes.

@@ -625,32 +625,45 @@ impl<D: Device> Replay<D> {
         Ok(())
     }
 
-    /// Makes the end of a segment that was replayed the same on all its copies; whether all of them take writes, so that it could be done.
-    async fn heal(&mut self, current: Current) -> Result<bool> {
-        let places = &current.header.places;
-        if !self.core.store.table.takes_writes(places) {
-            return Ok(false);
-        }
-        if bugs::is_planted(Bug::HealSkipped) {
-            return Ok(true);
-        }
-        self.core.write_header(&current.header).await?;
-        let image = current.image;
-        let len = image.bytes.len().next_multiple_of(BLOCK_SIZE);
-        if len > 0 {
-            let mut accepted = AlignedBuffer::zeroed(len);
-            accepted[..image.bytes.len()].copy_from_slice(&image.bytes);
-            let accepted = Rc::new(accepted);
-            for place in places {
-                let (result, found) =
-                    self.core.read_copy(*place, image.begin, AlignedBuffer::zeroed(len)).await;
-                if result.is_err() || found[..] != accepted[..] {
-                    self.core.write_copies(&[*place], image.begin, accepted.clone()).await?;
-                }
+    /// Makes the end of a segment that was replayed the same on all its copies that take writes, and durable; whether those are all. Of what was applied, the
+    /// medium may have no more than one copy, or its cache: what follows in other segments must not outlast it.
+    async fn heal(&self, current: Current) -> Result<bool> {
+        let all = &current.header.places;
+        let accepted = current.image.padded();
+        loop {
+            let table = &self.core.store.table;
+            let places: Vec<Place> =
+                all.iter().filter(|place| table.takes_writes(&[**place])).copied().collect();
+            if places.is_empty() || bugs::is_planted(Bug::HealSkipped) {
+                return Ok(places.len() == all.len());
             }
-            self.core.flush(places.iter().map(|place| place.device)).await?;
+            match self.heal_copies(&current.header, &places, current.image.begin, &accepted).await {
+                // The rest may still do.
+                Err(Error::Fenced { .. }) => {}
+                healed => return healed.map(|()| places.len() == all.len()),
+            }
         }
-        Ok(true)
+    }
+
+    async fn heal_copies(
+        &self,
+        header: &SegmentHeader,
+        places: &[Place],
+        begin: u64,
+        accepted: &Rc<AlignedBuffer>,
+    ) -> Result<()> {
+        self.core.write_header_to(header, places).await?;
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        for place in places {
+            let (result, found) =
+                self.core.read_copy(*place, begin, AlignedBuffer::zeroed(accepted.len())).await;
+            if result.is_err() || found[..] != accepted[..] {
+                self.core.write_copies(&[*place], begin, accepted.clone()).await?;
+            }
+        }
+        self.core.flush(places.iter().map(|place| place.device)).await
     }
 }
 
@@ -741,6 +754,13 @@ impl Window {
 }
 
 impl Image {
+    /// What was accepted, to the end of its last block.
+    fn padded(&self) -> Rc<AlignedBuffer> {
+        let mut padded = AlignedBuffer::zeroed(self.bytes.len().next_multiple_of(BLOCK_SIZE));
+        padded[..self.bytes.len()].copy_from_slice(&self.bytes);
+        Rc::new(padded)
+    }
+
     fn accept(&mut self, offset: u64, record: &RecordHeader, body: &[u8]) {
         use zerocopy::IntoBytes;
         // Padding between records and batches is zeroes.

@@ -76,6 +76,33 @@ fn a_tail_that_one_copy_has_is_completed_though_a_checkpoint_came_between() {
 }
 
 #[test]
+fn a_tail_that_one_copy_has_is_completed_where_writes_are_taken_before_the_log_goes_on() {
+    run(async {
+        let devices = formatted(3, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        store.put("a", b"acknowledged").await.expect("stored");
+        let header = records(&store).pop().expect("records").0;
+        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
+        let third = 3 - ahead - behind;
+        let stale = devices[behind].copy();
+        store.put("a", b"in flight").await.expect("stored");
+        drop(store);
+        let mut devices = devices;
+        devices[behind] = stale;
+        // The device that has it gives it out, and takes no more writes.
+        devices[ahead].fail_writes();
+        let store = TestStore::open(&devices).await.expect("opened");
+        assert_eq!(store.get("a").await.expect("seen"), b"in flight");
+        store.put("b", b"after it").await.expect("two devices take writes");
+        drop(store);
+        // Now it is gone.
+        let rest = TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await.expect("opened");
+        assert_eq!(rest.get("a").await.expect("it was seen"), b"in flight");
+        assert_eq!(rest.get("b").await.expect("it was acknowledged"), b"after it");
+    });
+}
+
+#[test]
 fn moves_that_one_copy_has_are_completed_though_a_checkpoint_came_between() {
     run(async {
         let devices = formatted(3, 64 * MIB, 2).await;

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::format::body::{ETag, Numbering, UploadBody, VersionMeta};
 use crate::format::catalog::{Bucket, CatalogChange};
 use crate::format::record::SealKind;
+use crate::format::segment::Place;
 use crate::format::superblock::Tier;
-use crate::ids::{NamespaceId, ShardId, UnixMillis, UploadId, UserId, VersionId};
+use crate::ids::{DeviceIndex, NamespaceId, ShardId, UnixMillis, UploadId, UserId, VersionId};
 use crate::index::directory::{After, EntryKind, PageQuery, VersionPageQuery};
 use crate::{
     ChosenPart, Content, Core, FormatOptions, Layout, NewPart, NewVersion, ObjectReader, ObjectWriter,
@@ -184,6 +185,13 @@ impl Machine {
             catalog.create_namespace(NAMESPACE, "default", SealKind::Aes256Gcm).await?;
         }
         Ok(())
+    }
+
+    /// Whether any device takes writes. Where none does, a start could not make durable what it found at the end of the log.
+    pub fn takes_writes(&self) -> bool {
+        let store = &self.cores[0].store;
+        let mut devices = (0..store.devices.len()).map(|device| DeviceIndex(device as u16));
+        devices.any(|device| store.table.takes_writes(&[Place { device, slot: 0 }]))
     }
 
     /// Stops taking changes.

@@ -25,6 +25,8 @@ pub struct Oracle {
     /// Where answers go.
     pub trace: Trace,
     versioned: RefCell<BTreeMap<String, VersionedBucket>>,
+    /// What was known before a session in which looks decide nothing.
+    before: RefCell<Option<(Model, BTreeMap<String, VersionedBucket>)>>,
     chance: RefCell<Chance>,
     failure: RefCell<Option<String>>,
     ops: Cell<u64>,
@@ -40,6 +42,7 @@ impl Oracle {
             faults: faults.clone(),
             trace: trace.clone(),
             versioned: RefCell::default(),
+            before: RefCell::default(),
             chance: RefCell::new(chance),
             failure: RefCell::default(),
             ops: Cell::new(0),
@@ -57,8 +60,18 @@ impl Oracle {
         self.versioned.borrow_mut().insert(name.to_owned(), VersionedBucket { possible, is_open });
     }
 
+    /// What looks find in this session decides nothing: a change that nobody acknowledged may be in the cache of a medium that takes no writes any more, and be lost
+    /// with it.
+    pub fn decide_nothing(&self) {
+        *self.before.borrow_mut() = Some((self.model.borrow().clone(), self.versioned.borrow().clone()));
+    }
+
     /// The process is gone: what was open is for the next look to decide.
     pub fn restart(&self) {
+        if let Some((model, versioned)) = self.before.take() {
+            *self.model.borrow_mut() = model;
+            *self.versioned.borrow_mut() = versioned;
+        }
         self.model.borrow_mut().restart();
         self.versioned.borrow_mut().values_mut().for_each(|bucket| bucket.is_open = false);
     }

@@ -248,6 +248,9 @@ async fn process(oracle: Rc<Oracle>, session: Session, mut chance: Chance) -> En
         }
     };
     oracle.faults.opened();
+    if !machine.takes_writes() {
+        oracle.decide_nothing();
+    }
     if let Err(error) = machine.set_up().await
         && oracle.answer::<()>("set up", b"", &Err(error)) != super::model::Answer::Open
     {
