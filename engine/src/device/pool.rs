@@ -18,8 +18,11 @@ use zerocopy::FromBytes;
 use super::buffer::Block;
 use crate::limits::BLOCK_SIZE;
 
-/// Blocks of the largest slab: 256 KiB, what one device read or write of frames carries.
-const SLAB_LEN_MAX: usize = 64;
+/// Blocks of the largest slab: 2 MiB, what a group commit of many small records carries.
+const SLAB_LEN_MAX: usize = CHUNK_SIZE / BLOCK_SIZE;
+
+/// Blocks of 256 KiB, what one device read or write of frames carries: there are many at a time.
+const SLAB_LEN_USUAL: usize = 64;
 
 /// Sizes of slabs: 1, 2, 4 ... blocks.
 const CLASS_COUNT: usize = SLAB_LEN_MAX.ilog2() as usize + 1;
@@ -27,8 +30,11 @@ const CLASS_COUNT: usize = SLAB_LEN_MAX.ilog2() as usize + 1;
 /// Carved at once: a huge page of x86-64 and of ARM with 4 KiB pages.
 const CHUNK_SIZE: usize = 2 * 1024 * 1024;
 
-/// What one thread carves at most: some 250 transfers in flight of the largest size.
+/// What one thread carves at most: some 250 transfers in flight of the usual size.
 const POOL_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// Nothing is carved for larger ones once so much is carved.
+const POOL_LEN_LARGE_MAX: usize = POOL_LEN_MAX / 4;
 
 /// Memory of one buffer.
 pub(super) type Slab = &'static mut [Block];
@@ -87,6 +93,9 @@ impl Pool {
             return Some(slab);
         }
         let len = 1 << class;
+        if len > SLAB_LEN_USUAL && self.carved_len >= POOL_LEN_LARGE_MAX {
+            return None;
+        }
         if self.chunk.len() < len {
             self.put_rest_away();
             self.chunk = self.new_chunk()?;
