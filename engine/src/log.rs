@@ -420,7 +420,7 @@ impl Log {
         batch: &[Queued],
         len: usize,
     ) -> Result<Vec<RecordPlace>> {
-        let mut buffer = AlignedBuffer::zeroed(len);
+        let mut buffer = AlignedBuffer::scratch(len);
         let mut places = Vec::with_capacity(batch.len());
         let mut at = 0;
         for queued in batch {
@@ -428,6 +428,7 @@ impl Log {
             places.push(self.lay_out(queued, tail.segment, offset, &mut buffer[at..]));
             at += padded(queued.change.record.record_len());
         }
+        buffer[at..].fill(0);
         core.write_copies(&tail.places, tail.offset, Rc::new(buffer)).await?;
         core.flush(tail.places.iter().map(|place| place.device)).await?;
         core.counters.log_appends.add(1);
@@ -442,6 +443,7 @@ impl Log {
         let payload_end = HEADER_SIZE + record.payload.len();
         out[HEADER_SIZE..payload_end].copy_from_slice(&record.payload);
         out[payload_end..record.record_len()].copy_from_slice(&record.settlement);
+        out[record.record_len()..padded(record.record_len())].fill(0);
         let header = RecordHeader {
             identity: record.identity,
             position: RecordPosition {

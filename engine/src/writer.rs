@@ -63,6 +63,9 @@ pub enum Layout {
     Frames,
 }
 
+/// Room behind inline bytes: a hash may pad them where they are.
+const INLINE_ROOM: usize = 128;
+
 /// Takes in the bytes of one object or part.
 pub struct ObjectWriter<D: Device> {
     core: Rc<Core<D>>,
@@ -112,11 +115,16 @@ impl<D: Device> ObjectWriter<D> {
         core.store.table.admit_data()?;
         let is_inline = len == 0 || (layout == Layout::InlineIfSmall && len <= core.store.inline_max as u64);
         let target = if is_inline {
-            Target::Inline(Vec::with_capacity(len as usize))
+            Target::Inline(Vec::with_capacity(len as usize + INLINE_ROOM))
         } else {
             Target::Frames(Box::new(FrameWriter::new(&core, sealing, len)?))
         };
         Ok(ObjectWriter { core, len, taken: 0, target })
+    }
+
+    /// Whether the bytes stay in memory and go into the record: then nothing here waits.
+    pub fn is_inline(&self) -> bool {
+        matches!(self.target, Target::Inline(_))
     }
 
     /// Takes in bytes. More than the announced length is a mistake of the caller.

@@ -9,6 +9,9 @@ pub(crate) const WAITING_LEN_MAX: usize = 64 * 1024;
 /// Bytes of the length at the end of the padding.
 const LENGTH_LEN: usize = 8;
 
+/// Bytes that the padding adds at most.
+pub const PADDING_LEN_MAX: usize = BLOCK_LEN + LENGTH_LEN;
+
 /// A stream's state and its bytes that wait.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -35,6 +38,17 @@ impl Backlog {
             is_ended: false,
             is_listed: false,
         }
+    }
+
+    /// All bytes of a stream, which wait where they are; room behind them for the padding is made if there is none.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Backlog { len: bytes.len() as u64, taken: bytes, ..Backlog::new() }
+    }
+
+    /// Gives back the bytes that it was made of.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.taken.truncate(self.len as usize);
+        self.taken
     }
 
     /// Takes in the first of those bytes, as many as there is room for. Gives back the rest.

@@ -14,8 +14,8 @@ use std::rc::Rc;
 
 use crate::backlog::Backlog;
 use crate::batch::{Job, Need, hash};
-use crate::stream::Stream;
-use crate::{BLOCK_LEN, Kernel};
+use crate::stream::{Stream, turn};
+use crate::{BLOCK_LEN, Digest, Kernel};
 
 /// Bytes from which a stream is worth a lane: what changes of the lanes cost is lost in it.
 const READY_LEN: usize = 16 * 1024;
@@ -43,6 +43,17 @@ impl Lanes {
     pub fn open(self: &Rc<Self>) -> Stream {
         self.open_count.set(self.open_count.get() + 1);
         Stream::new(self.clone())
+    }
+
+    /// The digest of bytes that are all at hand, and the bytes again. They are hashed where they are: what [`PADDING_LEN_MAX`](crate::PADDING_LEN_MAX) says of room behind
+    /// them saves a copy. Waits for one turn of the executor, as [`Stream::finish`] does.
+    pub async fn digest_whole(self: &Rc<Self>, bytes: Vec<u8>) -> (Digest, Vec<u8>) {
+        self.open_count.set(self.open_count.get() + 1);
+        let ended = Stream::of(self.clone(), bytes).end();
+        if self.kernel.lane_count() > 1 {
+            turn().await;
+        }
+        (ended.hashed(), ended.into_bytes())
     }
 
     /// What does the work.

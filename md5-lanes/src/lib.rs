@@ -33,6 +33,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use backlog::PADDING_LEN_MAX;
 pub use batch::{Job, Need, hash};
 pub use kernel::Kernel;
 pub use lanes::Lanes;

@@ -22,6 +22,11 @@ impl Stream {
         Stream { lanes, backlog: Rc::new(RefCell::new(Backlog::new())) }
     }
 
+    /// A stream of which all bytes are at hand.
+    pub(crate) fn of(lanes: Rc<Lanes>, bytes: Vec<u8>) -> Self {
+        Stream { lanes, backlog: Rc::new(RefCell::new(Backlog::of(bytes))) }
+    }
+
     /// Takes in the next bytes. They are hashed now or later.
     pub fn update(&mut self, mut bytes: &[u8]) {
         if self.lanes.is_alone() {
@@ -68,12 +73,22 @@ pub struct Ended(Stream);
 impl Ended {
     /// The digest of all bytes, hashed now with all others that have ended, unless one of those did.
     pub fn digest(self) -> Digest {
-        let Ended(Stream { lanes, backlog }) = &self;
+        self.hashed()
+    }
+
+    pub(crate) fn hashed(&self) -> Digest {
+        let Ended(Stream { lanes, backlog }) = self;
         let known = backlog.borrow().digest();
         known.unwrap_or_else(|| {
             lanes.run(Backlog::is_ended);
             backlog.borrow().digest().expect("a batch ends when those that have ended are done")
         })
+    }
+
+    /// Gives back the bytes of a stream of which all were at hand.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        let Ended(Stream { backlog, .. }) = &self;
+        backlog.replace(Backlog::new()).into_bytes()
     }
 }
 
@@ -91,7 +106,7 @@ impl Drop for Stream {
 }
 
 /// Lets all others have a turn who can.
-async fn turn() {
+pub(crate) async fn turn() {
     let mut is_over = false;
     poll_fn(|context| {
         if is_over {

@@ -219,3 +219,23 @@ fn a_batch_runs_when_there_is_a_stream_for_every_lane() {
         assert!(open.iter().all(|stream| stream.waiting_len() == 20_000 % 64));
     }
 }
+
+#[test]
+fn bytes_that_are_all_at_hand_come_back_with_their_digest() {
+    for lanes in lanes() {
+        let bodies: Vec<Vec<u8>> = (0..200).map(|len| Numbers(4).bytes(len)).collect();
+        let mut ends: Vec<_> = bodies.iter().map(|body| Box::pin(lanes.digest_whole(body.clone()))).collect();
+        if lanes.kernel().lane_count() > 1 {
+            for end in &mut ends {
+                assert_eq!(poll(end.as_mut()), Poll::Pending, "the others have their turn");
+            }
+        }
+        for (end, body) in ends.iter_mut().zip(&bodies) {
+            assert_eq!(poll(end.as_mut()), Poll::Ready((expected(body), body.clone())));
+        }
+        let mut given_up = Box::pin(lanes.digest_whole(vec![5; 100]));
+        let _ = poll(given_up.as_mut());
+        drop((given_up, ends));
+        assert!(lanes.is_idle(), "streams that are over leave nothing");
+    }
+}

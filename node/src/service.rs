@@ -308,6 +308,7 @@ impl Service for S3Service {
         samples.push(of_core(&RECORD_CACHE_BYTES, self.storage.core.record_cache.len_bytes() as u64));
         samples.push(of_core(&BYTES_IN_FLIGHT, self.budget.taken() + self.small_budget.taken()));
         samples.push(of_core(&WORKING, self.gate.working() as u64));
+        samples.push(of_core(&COMMITTING, self.gate.committing() as u64));
         samples.push(of_core(&WAITING, self.gate.waiting() as u64));
         if self.here.index() == 0 {
             samples.extend(self.segment_samples());
@@ -393,7 +394,12 @@ static RECORD_CACHE_BYTES: Family = Family {
 };
 static WORKING: Family = Family {
     name: "basalt_requests_working",
-    help: "Requests that the core works on, not counting those that wait for their clients.",
+    help: "Requests that the core works on, not counting those that wait for their clients or for a flush that they share.",
+    kind: Kind::Gauge,
+};
+static COMMITTING: Family = Family {
+    name: "basalt_requests_committing",
+    help: "Writes that wait for a flush that they share.",
     kind: Kind::Gauge,
 };
 static WAITING: Family =

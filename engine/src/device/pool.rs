@@ -18,8 +18,11 @@ use zerocopy::FromBytes;
 use super::buffer::Block;
 use crate::limits::BLOCK_SIZE;
 
-/// Blocks of the largest slab: 256 KiB, what one device read or write of frames carries.
-const SLAB_LEN_MAX: usize = 64;
+/// Blocks of the largest slab: 2 MiB, what a group commit of many small records carries.
+const SLAB_LEN_MAX: usize = CHUNK_SIZE / BLOCK_SIZE;
+
+/// Blocks of 256 KiB, what one device read or write of frames carries: there are many at a time.
+const SLAB_LEN_USUAL: usize = 64;
 
 /// Sizes of slabs: 1, 2, 4 ... blocks.
 const CLASS_COUNT: usize = SLAB_LEN_MAX.ilog2() as usize + 1;
@@ -27,8 +30,11 @@ const CLASS_COUNT: usize = SLAB_LEN_MAX.ilog2() as usize + 1;
 /// Carved at once: a huge page of x86-64 and of ARM with 4 KiB pages.
 const CHUNK_SIZE: usize = 2 * 1024 * 1024;
 
-/// What one thread carves at most: some 250 transfers in flight of the largest size.
+/// What one thread carves at most: some 250 transfers in flight of the usual size.
 const POOL_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// And as much beside it for larger ones, whichever are asked for first.
+const POOL_LEN_LARGE_MAX: usize = POOL_LEN_MAX / 4;
 
 /// Memory of one buffer.
 pub(super) type Slab = &'static mut [Block];
@@ -46,7 +52,10 @@ struct Pool {
     free: FreeLists,
     /// What is left of the chunk that is being carved.
     chunk: Slab,
+    /// Bytes carved for slabs of the usual size and below.
     carved_len: usize,
+    /// Bytes carved for larger ones.
+    carved_len_large: usize,
 }
 
 /// A slab of at least `block_count` blocks; `None` when the allocator has to help.
@@ -78,8 +87,12 @@ pub(super) fn give_back(slab: Slab) {
 impl Pool {
     fn new() -> Self {
         let free = ORPHANS.lock().map(|mut orphans| std::mem::take(&mut *orphans)).unwrap_or_default();
-        let carved_len = free.iter().flatten().map(|slab| slab.len() * BLOCK_SIZE).sum();
-        Pool { free, chunk: &mut [], carved_len }
+        let carved_len = |is_large| {
+            let slabs = free.iter().flatten().filter(|slab| (slab.len() > SLAB_LEN_USUAL) == is_large);
+            slabs.map(|slab| slab.len() * BLOCK_SIZE).sum()
+        };
+        let (carved_len, carved_len_large) = (carved_len(false), carved_len(true));
+        Pool { free, chunk: &mut [], carved_len, carved_len_large }
     }
 
     fn take(&mut self, class: usize) -> Option<Slab> {
@@ -88,8 +101,9 @@ impl Pool {
         }
         let len = 1 << class;
         if self.chunk.len() < len {
+            let chunk = self.new_chunk(len > SLAB_LEN_USUAL)?;
             self.put_rest_away();
-            self.chunk = self.new_chunk()?;
+            self.chunk = chunk;
         }
         let (slab, rest) = std::mem::take(&mut self.chunk).split_at_mut(len);
         self.chunk = rest;
@@ -107,12 +121,16 @@ impl Pool {
         }
     }
 
-    fn new_chunk(&mut self) -> Option<Slab> {
-        if self.carved_len + CHUNK_SIZE > POOL_LEN_MAX {
+    fn new_chunk(&mut self, is_for_large: bool) -> Option<Slab> {
+        let (carved_len, len_max) = match is_for_large {
+            false => (&mut self.carved_len, POOL_LEN_MAX),
+            true => (&mut self.carved_len_large, POOL_LEN_LARGE_MAX),
+        };
+        if *carved_len + CHUNK_SIZE > len_max {
             return None;
         }
         let map = map_chunk()?;
-        self.carved_len += CHUNK_SIZE;
+        *carved_len += CHUNK_SIZE;
         // Slabs outlive any one buffer and travel between threads: the map is never undone.
         let map: &'static mut MmapMut = Box::leak(Box::new(map));
         let begin = map.as_ptr().align_offset(CHUNK_SIZE);
@@ -163,9 +181,15 @@ mod tests {
 
     #[test]
     fn a_thread_carves_no_more_than_its_share() {
-        let slabs: Vec<Slab> = std::iter::from_fn(|| take(SLAB_LEN_MAX)).take(1000).collect();
-        assert!(slabs.len() * SLAB_LEN_MAX * BLOCK_SIZE <= POOL_LEN_MAX);
-        slabs.into_iter().for_each(give_back);
+        // A thread of its own may begin with the slabs of others, but carves no more for that.
+        let all = |len| std::iter::from_fn(move || take(len)).take(2000).collect::<Vec<Slab>>();
+        let usual = all(SLAB_LEN_USUAL);
+        let large = all(SLAB_LEN_MAX);
+        assert!(!large.is_empty(), "there is room for large ones when that of the others is used up");
+        let carved_len = |slabs: &[Slab]| slabs.iter().map(|slab| slab.len() * BLOCK_SIZE).sum::<usize>();
+        assert!(carved_len(&usual) <= POOL_LEN_MAX + POOL_LEN_LARGE_MAX);
+        assert!(carved_len(&large) <= POOL_LEN_LARGE_MAX);
+        usual.into_iter().chain(large).for_each(give_back);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Rates {
     pub writes_max: Option<NonZeroU32>,
     /// Requests that one core works on at once.
     pub in_flight_per_core_max: usize,
+    /// Writes that wait for a flush on one core, beside those.
+    pub committing_per_core_max: usize,
     /// How long a request waits for its turn.
     pub wait_max: Period,
     /// Buckets that have labels of their own in `/metrics`.
@@ -39,6 +41,7 @@ impl Default for Rates {
             reads_max: targets.reads_max,
             writes_max: targets.writes_max,
             in_flight_per_core_max: 32,
+            committing_per_core_max: 256,
             wait_max: Period::from_secs(5),
             metrics_buckets_max: 100,
             buckets: Vec::new(),

@@ -1,6 +1,7 @@
 //! The gate of one core: so many requests are worked on at once; the others wait, and go in the order of [`Queue`].
 //!
-//! A request holds its [`Leave`] while the node works for it, and puts it down while it waits for its client: a slow client keeps nobody out.
+//! A request holds its [`Leave`] while the node works for it, and puts it down while it waits for its client: a slow client keeps nobody out. So does a write that
+//! waits for a flush, up to a number: writes share flushes, and the more there are in one, the less each costs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ pub struct Gate {
     core: usize,
     /// Requests that hold their leave. May exceed the most: one that has its bytes is not kept waiting again.
     working: Cell<usize>,
+    /// Requests that have put it down until their change is durable.
+    committing: Cell<usize>,
     queue: RefCell<Queue<oneshot::Sender<Leave>>>,
     accounts: RefCell<HashMap<Box<str>, Arc<Account>>>,
     nobody: Arc<Account>,
@@ -39,6 +42,12 @@ pub struct Leave {
     gate: Rc<Gate>,
     slot: usize,
     is_held: Cell<bool>,
+}
+
+/// A write waits for its flush; when this is dropped, it is worked for again.
+pub struct Committing<'a> {
+    leave: &'a Leave,
+    is_counted: bool,
 }
 
 /// A request must slow down.
@@ -56,6 +65,7 @@ impl Gate {
             rates,
             core,
             working: Cell::new(0),
+            committing: Cell::new(0),
             queue: RefCell::default(),
             accounts: RefCell::default(),
             nobody,
@@ -80,6 +90,16 @@ impl Gate {
     /// Requests at work now.
     pub fn working(&self) -> usize {
         self.working.get()
+    }
+
+    /// Writes that wait for their flush now, not counting those at work.
+    pub fn committing(&self) -> usize {
+        self.committing.get()
+    }
+
+    /// Whether there is more to do than may be worked on at once.
+    pub fn is_busy(&self) -> bool {
+        self.waiting() > 0 || self.working() + self.committing() > self.rates.in_flight_max
     }
 
     /// Requests waiting now.
@@ -173,6 +193,17 @@ impl Leave {
         }
     }
 
+    /// The request's change goes to the log, where it waits for a flush that it shares with others: it is not worked for until this is dropped, unless too many wait so.
+    pub fn commit(&self) -> Committing<'_> {
+        let gate = &self.gate;
+        let is_counted = self.is_held.get() && gate.committing() < gate.rates.committing_max;
+        if is_counted {
+            gate.committing.set(gate.committing() + 1);
+            self.put_down();
+        }
+        Committing { leave: self, is_counted }
+    }
+
     /// The bucket is served so many bytes that were not known when it came.
     pub fn charge(&self, bytes: u64) {
         self.gate.queue.borrow_mut().charge(self.slot, bytes);
@@ -182,6 +213,16 @@ impl Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         self.put_down();
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            let gate = &self.leave.gate;
+            gate.committing.set(gate.committing() - 1);
+            self.leave.take_up();
+        }
     }
 }
 
@@ -267,6 +308,47 @@ mod tests {
             drop((slow, other));
             assert_eq!(gate.working(), 0);
         });
+    }
+
+    #[test]
+    fn writes_that_wait_for_a_flush_keep_nobody_out_unless_they_are_too_many() {
+        in_runtime(async {
+            let wait_max = config::Period(Duration::from_secs(60));
+            let config = config::Rates {
+                in_flight_per_core_max: 1,
+                committing_per_core_max: 1,
+                wait_max,
+                ..config::Rates::default()
+            };
+            let gate = Gate::new(Rates::new(&config, 1), 0);
+            let account = gate.account("bucket");
+            let enter = || gate.enter(&account, Class::Write, 0, Instant::now());
+            let first = enter().now_or_never().expect("at once").expect("room");
+            let first_commits = first.commit();
+            let second = enter().now_or_never().expect("nobody is worked for").expect("room");
+            let second_commits = second.commit();
+            assert_eq!((gate.working(), gate.committing()), (1, 1), "the second is one too many");
+            let mut third = pin!(enter());
+            assert!((&mut third).now_or_never().is_none());
+            drop(second_commits);
+            drop(second);
+            let third = (&mut third).now_or_never().expect("its turn").expect("room");
+            drop(first_commits);
+            assert_eq!((gate.working(), gate.committing()), (2, 0), "what is durable is answered");
+            drop((first, third));
+            assert_eq!((gate.working(), gate.committing()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_write_that_had_put_its_leave_down_does_not_take_it_up_by_committing() {
+        let gate = gate(1, 1);
+        let account = gate.account("bucket");
+        let leave = gate.enter(&account, Class::Write, 0, Instant::now()).now_or_never();
+        let leave = leave.expect("at once").expect("room");
+        leave.put_down();
+        drop(leave.commit());
+        assert_eq!((gate.working(), gate.committing()), (0, 0));
     }
 
     #[test]

@@ -19,6 +19,8 @@ const OTHER: &str = "other";
 pub struct Rates {
     /// Requests that one core works on at once.
     pub in_flight_max: usize,
+    /// Writes of a core that wait for a flush at once, beside those.
+    pub committing_max: usize,
     /// How long a request waits for its turn.
     pub wait_max: Duration,
     default: Targets,
@@ -47,6 +49,7 @@ impl Rates {
         let table = Table { own: BTreeMap::new(), accounts: HashMap::new(), nobody, tallies: vec![other] };
         let rates = Rates {
             in_flight_max: config.in_flight_per_core_max,
+            committing_max: config.committing_per_core_max,
             wait_max: config.wait_max.0,
             default,
             begun: Instant::now(),

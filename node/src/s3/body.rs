@@ -158,6 +158,9 @@ impl Body<'_> {
         let watch = self.stream.watch().clone();
         let mut writer = Writer::open(service, &watch, sealing, len, layout).await?;
         let _permit = admit(service, &watch, len.min(TRANSFER_LEN)).await?;
+        if writer.is_inline() {
+            return self.into_inline(service, writer, algorithm, stated).await;
+        }
         let mut hasher = BodyHasher::new(service.md5_lanes(), Some(algorithm));
         let trailers = self
             .read(async |payload| {
@@ -168,6 +171,26 @@ impl Body<'_> {
         let digests = watch.wait(Stage::Crypto, Stage::Crypto, hasher.finish()).await;
         stated.verify(&digests, &trailers)?;
         Ok(Taken { content: writer.finish().await?, digests })
+    }
+
+    /// The same for a payload that stays in memory: it is hashed there when all of it has come.
+    async fn into_inline(
+        mut self,
+        service: &S3Service,
+        mut writer: Writer,
+        algorithm: Algorithm,
+        stated: &ChecksumRequest,
+    ) -> Outcome<Taken> {
+        let watch = self.stream.watch().clone();
+        let trailers = self.read(async |payload| Ok(writer.write(payload).await?)).await?;
+        let Content::Inline(bytes) = writer.finish().await? else {
+            unreachable!("an inline writer gives inline bytes")
+        };
+        let former = watch.enter(Stage::Crypto);
+        let (digests, bytes) = BodyHasher::whole(service.md5_lanes(), Some(algorithm), bytes).await;
+        watch.enter(former);
+        stated.verify(&digests, &trailers)?;
+        Ok(Taken { content: Content::Inline(bytes), digests })
     }
 
     /// Collects the payload, whose length has been checked against the operation's limit.

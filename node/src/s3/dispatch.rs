@@ -88,8 +88,16 @@ pub(super) async fn run(
     } else {
         incoming.hold(leave.clone());
     }
-    let exchange =
-        Exchange { service: service.clone(), catalog, user, head, now, is_tls: stream.is_tls(), watch };
+    let exchange = Exchange {
+        service: service.clone(),
+        catalog,
+        user,
+        head,
+        now,
+        is_tls: stream.is_tls(),
+        watch,
+        leave: leave.clone(),
+    };
     let outcome = op::run(&exchange, operation, Body { stream, incoming }).await;
     if let Ok(Answer::Object { body, .. }) = &outcome {
         leave.charge(body.len());

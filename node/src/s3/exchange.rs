@@ -18,6 +18,7 @@ use super::body::admit;
 use super::error::{Outcome, Refusal, no_such_bucket, no_such_key, no_such_upload};
 use super::object_meta::{self, StoredObject};
 use crate::budget::Permit;
+use crate::rates::Leave;
 use crate::service::S3Service;
 use crate::stopwatch::{Stage, Stopwatch};
 use crate::storage::{EngineCore, EngineShard};
@@ -41,6 +42,8 @@ pub(super) struct Exchange {
     pub(super) is_tls: bool,
     /// Where its time goes.
     pub(super) watch: Rc<Stopwatch>,
+    /// Leave to be worked for.
+    pub(super) leave: Rc<Leave>,
 }
 
 impl Exchange {
@@ -146,6 +149,7 @@ impl Exchange {
         F: AsyncFnOnce(Rc<EngineShard>, Draft) -> engine::Result<R> + Send + 'static,
     {
         let mut patience = self.service.space().patience();
+        let _committing = self.leave.commit();
         self.watched(bucket.home, async move |shard, watch| {
             let admitted = patience.attempt(async || shard.admit(&draft));
             watch.wait(Stage::Queue, Stage::Other, admitted).await?;

@@ -32,6 +32,11 @@ impl Writer {
         Ok(Writer { writer, patience, watch: watch.clone() })
     }
 
+    /// Whether the bytes stay in memory, to go into the object's record.
+    pub(super) fn is_inline(&self) -> bool {
+        self.writer.is_inline()
+    }
+
     /// Takes in bytes.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> engine::Result<()> {
         let watch = &self.watch;

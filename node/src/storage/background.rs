@@ -121,7 +121,7 @@ impl Worker {
             pause = match self.shard.upkeep().await {
                 Ok(Upkeep::Progressed) => {
                     let (free, reserve) = self.core.store.table.free_and_reserve();
-                    pause_after_work(free, reserve, self.gate.waiting())
+                    pause_after_work(free, reserve, self.gate.is_busy())
                 }
                 Ok(Upkeep::Idle) => {
                     self.space.note_idle(self.shard.id().0.into());
@@ -148,9 +148,9 @@ impl Worker {
     }
 }
 
-/// Requests that wait come first, but not for ever: what they need is space, too.
-fn pause_after_work(free: u32, reserve: u32, waiting: usize) -> Duration {
-    match (free > 2 * reserve, waiting > 0) {
+/// Requests come first, but not for ever: what they need is space, too.
+fn pause_after_work(free: u32, reserve: u32, is_busy: bool) -> Duration {
+    match (free > 2 * reserve, is_busy) {
         (true, false) => PAUSE,
         (true, true) => PAUSE_BUSY,
         (false, true) if free > reserve => PAUSE,
@@ -180,15 +180,15 @@ mod tests {
 
     #[test]
     fn work_hurries_when_free_segments_are_scarce() {
-        assert_eq!(pause_after_work(100, 8, 0), PAUSE);
-        assert_eq!(pause_after_work(16, 8, 0), PAUSE_SCARCE);
-        assert_eq!(pause_after_work(0, 8, 0), PAUSE_SCARCE);
+        assert_eq!(pause_after_work(100, 8, false), PAUSE);
+        assert_eq!(pause_after_work(16, 8, false), PAUSE_SCARCE);
+        assert_eq!(pause_after_work(0, 8, false), PAUSE_SCARCE);
     }
 
     #[test]
     fn work_makes_way_for_requests_that_wait_until_space_is_what_they_need() {
-        assert_eq!(pause_after_work(100, 8, 1), PAUSE_BUSY);
-        assert_eq!(pause_after_work(16, 8, 1), PAUSE);
-        assert_eq!(pause_after_work(8, 8, 1000), PAUSE_SCARCE);
+        assert_eq!(pause_after_work(100, 8, true), PAUSE_BUSY);
+        assert_eq!(pause_after_work(16, 8, true), PAUSE);
+        assert_eq!(pause_after_work(8, 8, true), PAUSE_SCARCE);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::records::{INCOMING_LEN_MIN, grow};
+use super::records::{INCOMING_LEN_MIN, INCOMING_LEN_REST, grow};
 use super::tcp::Tcp;
 use crate::stopwatch::Stage;
 
@@ -85,7 +85,7 @@ impl PlainStream {
     /// See [`super::Stream::shrink`].
     pub fn shrink(&mut self) {
         self.received.drain(..std::mem::take(&mut self.start));
-        self.received.shrink_to(INCOMING_LEN_MIN);
+        self.received.shrink_to(INCOMING_LEN_REST);
         self.outgoing.shrink_to(INCOMING_LEN_MIN);
         self.tcp.rest();
     }

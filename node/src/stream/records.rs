@@ -6,12 +6,14 @@
 //! buffer and leave with the next send, or before we wait for the peer.
 //!
 //! Invariants:
-//! - `incoming[start..]` is exactly what rustls has not discarded yet.
+//! - `incoming[start..]` is exactly what has not been opened yet.
+//! - Plaintext lies where it was received (`opened`) or, if more has to follow it, in `plaintext`; never in both.
 //! - `outgoing[..outgoing_len]` is sealed and unsent; it leaves in order, once.
 //! - After an error rustls is not asked again: it would look at the same bad bytes, fail a second time, and take that for a
 //!   bug of its own.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -22,6 +24,9 @@ use super::direct::{self, Direct, Opened};
 
 /// Room for a first request.
 pub const INCOMING_LEN_MIN: usize = 4 * 1024;
+
+/// What a connection at rest may keep to receive into: a request with a small body comes in one receive.
+pub const INCOMING_LEN_REST: usize = 8 * 1024;
 
 /// A larger read saves nothing more. Exceeded only by a handshake message that is longer.
 const INCOMING_LEN_USUAL: usize = 64 * 1024;
@@ -65,7 +70,9 @@ pub struct Records {
     machine: Machine,
     incoming: Vec<u8>,
     start: usize,
-    /// Decrypted bytes; those before `plaintext_start` are consumed.
+    /// Where in `incoming` decrypted bytes lie that nobody has consumed.
+    opened: Range<usize>,
+    /// Decrypted bytes that had to move; those before `plaintext_start` are consumed.
     plaintext: Vec<u8>,
     plaintext_start: usize,
     /// Always initialised to its whole length; only the first `outgoing_len` bytes mean something.
@@ -89,6 +96,7 @@ impl Records {
             )),
             incoming: Vec::new(),
             start: 0,
+            opened: 0..0,
             plaintext: Vec::new(),
             plaintext_start: 0,
             outgoing: Vec::new(),
@@ -99,7 +107,7 @@ impl Records {
         })
     }
 
-    /// Works on what has arrived until more of it is needed, or there is nothing to do.
+    /// Works on what has arrived until there are more bytes of plaintext, or more has to arrive.
     ///
     /// # Errors
     /// `InvalidData` when the peer breaks the protocol; the alert that tells it is then in the send buffer.
@@ -114,6 +122,14 @@ impl Records {
             }
         }
         if self.take_over()? { self.advance_direct() } else { Ok(Progress::Traffic) }
+    }
+
+    /// The same before something is sealed. What has arrived stays unopened where the records are ours: nothing that is sealed depends on it.
+    fn advance_to_seal(&mut self) -> io::Result<Progress> {
+        match self.machine {
+            Machine::Direct(_) if !self.is_failed => Ok(Progress::Traffic),
+            _ => self.advance(),
+        }
     }
 
     fn advance_rustls(&mut self) -> io::Result<Progress> {
@@ -155,13 +171,21 @@ impl Records {
         let Machine::Direct(direct) = &mut self.machine else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        while !self.is_ended {
+        let mut has_data = false;
+        while !self.is_ended && !has_data {
             let result = direct.open(&mut self.incoming[self.start..]);
             let record_len = match result {
                 Ok(Opened::Incomplete) => break,
                 Ok(Opened::Data { from, len, record_len }) => {
-                    let from = self.start + from;
-                    self.plaintext.extend_from_slice(&self.incoming[from..from + len]);
+                    has_data = len > 0;
+                    let data = self.start + from..self.start + from + len;
+                    if has_data && self.opened.is_empty() && self.plaintext.is_empty() {
+                        self.opened = data;
+                    } else {
+                        let former = std::mem::take(&mut self.opened);
+                        self.plaintext.extend_from_slice(&self.incoming[former]);
+                        self.plaintext.extend_from_slice(&self.incoming[data]);
+                    }
                     record_len
                 }
                 Ok(Opened::Control { record_len }) => record_len,
@@ -213,7 +237,7 @@ impl Records {
         if head.is_empty() && body.is_empty() {
             return Ok(());
         }
-        if self.advance()? == Progress::Handshake {
+        if self.advance_to_seal()? == Progress::Handshake {
             return Err(io::ErrorKind::NotConnected.into());
         }
         if let Machine::Direct(direct) = &mut self.machine {
@@ -244,7 +268,7 @@ impl Records {
     /// # Errors
     /// As for [`Records::seal`].
     pub fn seal_close_notify(&mut self) -> io::Result<()> {
-        if self.advance()? == Progress::Handshake {
+        if self.advance_to_seal()? == Progress::Handshake {
             return Err(io::ErrorKind::NotConnected.into());
         }
         if let Machine::Direct(direct) = &mut self.machine {
@@ -256,12 +280,24 @@ impl Records {
 
     /// Decrypted bytes that nobody has consumed yet.
     pub fn plaintext(&self) -> &[u8] {
-        &self.plaintext[self.plaintext_start..]
+        if self.opened.is_empty() {
+            &self.plaintext[self.plaintext_start..]
+        } else {
+            &self.incoming[self.opened.clone()]
+        }
     }
 
     /// Takes the first `count` of them away.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.plaintext().len(), "more bytes consumed than there are");
+        if !self.opened.is_empty() {
+            self.opened.start += count;
+            if self.opened.is_empty() {
+                self.opened = 0..0;
+                self.discard(0);
+            }
+            return;
+        }
         self.plaintext_start += count;
         if self.plaintext_start == self.plaintext.len() {
             self.plaintext.clear();
@@ -302,10 +338,10 @@ impl Records {
 
     /// Gives back the memory that a large transfer needed.
     pub fn shrink(&mut self) {
-        self.plaintext.drain(..std::mem::take(&mut self.plaintext_start));
-        self.plaintext.shrink_to(INCOMING_LEN_MIN);
         self.compact();
-        self.incoming.shrink_to(INCOMING_LEN_MIN);
+        self.plaintext.drain(..std::mem::take(&mut self.plaintext_start));
+        self.plaintext.shrink_to_fit();
+        self.incoming.shrink_to(INCOMING_LEN_REST);
         if self.outgoing_len == 0 && self.outgoing.len() > OUTGOING_LEN_REST {
             self.outgoing = Vec::new();
         }
@@ -403,13 +439,14 @@ impl Records {
 
     fn discard(&mut self, count: usize) {
         self.start += count;
-        if self.start == self.incoming.len() {
+        if self.start == self.incoming.len() && self.opened.is_empty() {
             self.incoming.clear();
             self.start = 0;
         }
     }
 
     fn compact(&mut self) {
+        self.plaintext.extend_from_slice(&self.incoming[std::mem::take(&mut self.opened)]);
         self.incoming.drain(..std::mem::take(&mut self.start));
     }
 }

@@ -297,7 +297,19 @@ impl BodyHasher {
         BodyDigests { md5: self.md5.finish().await, checksum: self.checksum.map(Hasher::finish) }
     }
 
-    /// The same without waiting for others.
+    /// The digests of a payload that is all at hand, and the payload again, for which nothing is copied if it has room for
+    /// [`PADDING_LEN_MAX`](md5_lanes::PADDING_LEN_MAX) bytes more. Waits as [`BodyHasher::finish`] does.
+    pub async fn whole(
+        lanes: &Rc<Lanes>,
+        algorithm: Option<Algorithm>,
+        payload: Vec<u8>,
+    ) -> (BodyDigests, Vec<u8>) {
+        let checksum = algorithm.map(|algorithm| Hasher::hash(algorithm, &payload));
+        let (md5, payload) = lanes.digest_whole(payload).await;
+        (BodyDigests { md5, checksum }, payload)
+    }
+
+    /// The digests of all that was taken in, without waiting for others.
     pub fn finish_now(self) -> BodyDigests {
         BodyDigests { md5: self.md5.end().digest(), checksum: self.checksum.map(Hasher::finish) }
     }

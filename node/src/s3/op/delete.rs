@@ -19,6 +19,7 @@ pub(super) async fn one(x: &Exchange, request: &delete_object::Request) -> Outco
     let bucket = x.bucket(&request.bucket)?;
     let draft = draft(x, &bucket, &request.key)?;
     let precondition = object_meta::precondition(request.condition);
+    let _committing = x.leave.commit();
     x.at_home(&bucket, move |shard| async move { shard.delete(draft, precondition).await })
         .await?
         .map_err(|error| Refusal::of_write(error, request.condition, &request.key))?;
