@@ -15,7 +15,7 @@
 //!
 //! HKDF-Expand (RFC 5869) of one block is `HMAC(key, info || 0x01)`; a cached HMAC key makes it a third of the library's time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -40,6 +40,8 @@ pub const CATALOG_NAMESPACE: NamespaceId = NamespaceId(u32::MAX);
 
 const CATALOG_KEY_VERSION: KeyVersion = KeyVersion(0);
 const OBJECT_KEY_LABEL: &[u8; 16] = b"basalt object v1";
+
+const UNKNOWN_NAMESPACE: Error = Error::Key { what: "data of an unknown namespace" };
 
 /// A source of random bytes: the system's, or a seeded one in simulation.
 pub trait Random: Send {
@@ -93,7 +95,8 @@ impl std::fmt::Debug for MasterKey {
 pub struct Keyring {
     store: StoreId,
     master: MasterKey,
-    derivers: RwLock<HashMap<(NamespaceId, KeyVersion), Arc<Deriver>>>,
+    /// Looked into for every object that is read: a few comparisons find a key sooner than a hash does.
+    derivers: RwLock<BTreeMap<(NamespaceId, KeyVersion), Arc<Deriver>>>,
     /// Namespaces that have, or once had, encryption off: only what is theirs may lie unencrypted. Elsewhere a checksum proves nothing, since whoever can
     /// write a device can make one.
     unencrypted: RwLock<HashSet<NamespaceId>>,
@@ -120,7 +123,7 @@ impl Deriver {
         info[16..32].copy_from_slice(&object.0);
         info[32] = 1;
         let key = hmac::sign(&self.0, &info);
-        ObjectKey::Aes256Gcm { key: Box::new(aead_key(key.as_ref())), object }
+        ObjectKey::Aes256Gcm { key: aead_key(key.as_ref()), object }
     }
 }
 
@@ -132,7 +135,7 @@ impl Keyring {
     /// The keys of that store: the catalog's for now; namespaces are added as the catalog is read.
     pub fn new(store: StoreId, master: MasterKey) -> Self {
         let catalog = Arc::new(Deriver::new(&master.derive(store, b"catalog")));
-        let derivers = RwLock::new(HashMap::from([((CATALOG_NAMESPACE, CATALOG_KEY_VERSION), catalog)]));
+        let derivers = RwLock::new(BTreeMap::from([((CATALOG_NAMESPACE, CATALOG_KEY_VERSION), catalog)]));
         Keyring { store, master, derivers, unencrypted: RwLock::default() }
     }
 
@@ -207,10 +210,7 @@ impl Keyring {
     /// What derives the object keys of that namespace key.
     pub fn deriver(&self, namespace: NamespaceId, version: KeyVersion) -> Result<Arc<Deriver>> {
         let derivers = self.derivers.read().expect("no holder panics");
-        derivers
-            .get(&(namespace, version))
-            .cloned()
-            .ok_or(Error::Key { what: "data of an unknown namespace" })
+        derivers.get(&(namespace, version)).cloned().ok_or(UNKNOWN_NAMESPACE)
     }
 
     fn wrapping_key(&self) -> LessSafeKey {
@@ -230,7 +230,7 @@ pub enum ObjectKey {
     /// Encryption is on.
     Aes256Gcm {
         /// Derived from namespace key and object id.
-        key: Box<LessSafeKey>,
+        key: LessSafeKey,
         /// The object.
         object: ObjectId,
     },
@@ -411,7 +411,11 @@ impl Keyring {
                 Ok(ObjectKey::Checksum { object })
             }
             SealKind::Checksum => Err(Error::Key { what: "unencrypted data of an encrypted namespace" }),
-            SealKind::Aes256Gcm => Ok(self.deriver(namespace, version)?.object_key(object)),
+            SealKind::Aes256Gcm => {
+                let derivers = self.derivers.read().expect("no holder panics");
+                let deriver = derivers.get(&(namespace, version)).ok_or(UNKNOWN_NAMESPACE)?;
+                Ok(deriver.object_key(object))
+            }
         }
     }
 }
@@ -458,7 +462,7 @@ mod tests {
         let mut ours = *b"sixteen byte msg";
         let mut theirs = ours;
         let seal = Deriver::new(&key).object_key(object).seal_frame(4, FramePosition::Last, &mut ours);
-        let reference = ObjectKey::Aes256Gcm { key: Box::new(aead_key(&expected)), object };
+        let reference = ObjectKey::Aes256Gcm { key: aead_key(&expected), object };
         assert_eq!((seal, ours), (reference.seal_frame(4, FramePosition::Last, &mut theirs), theirs));
     }
 

@@ -1,16 +1,18 @@
 //! The gate of one core: so many requests are worked on at once; the others wait, and go in the order of [`Queue`].
 //!
+//! Who waits has no timer of its own: while anybody waits, a task looks at all of them from time to time.
+//!
 //! A request holds its [`Leave`] while the node works for it, and puts it down while it waits for its client: a slow client keeps nobody out. So does a write that
 //! waits for a flush, up to a number: writes share flushes, and the more there are in one, the less each costs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
-
-use futures_channel::oneshot;
 
 use super::account::{Account, Standing};
 use super::queue::{Overfull, Queue};
@@ -24,6 +26,13 @@ const RETRY_AFTER_WAIT: NonZeroU16 = NonZeroU16::MIN;
 /// The longest that a client is told to wait.
 const RETRY_AFTER_S_MAX: u64 = 60;
 
+/// Time between two looks at those who wait: how much longer than the limit a wait may last.
+const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(1);
+const SWEEP_INTERVAL_MAX: Duration = Duration::from_millis(250);
+
+/// Looks within the limit, where it is short.
+const SWEEPS_PER_WAIT: u32 = 20;
+
 /// The gate of a core.
 pub struct Gate {
     rates: Arc<Rates>,
@@ -32,7 +41,9 @@ pub struct Gate {
     working: Cell<usize>,
     /// Requests that have put it down until their change is durable.
     committing: Cell<usize>,
-    queue: RefCell<Queue<oneshot::Sender<Leave>>>,
+    queue: RefCell<Queue<Rc<Turn>>>,
+    /// A task looks after those who wait.
+    is_swept: Cell<bool>,
     accounts: RefCell<HashMap<Box<str>, Arc<Account>>>,
     nobody: Arc<Account>,
 }
@@ -67,6 +78,7 @@ impl Gate {
             working: Cell::new(0),
             committing: Cell::new(0),
             queue: RefCell::default(),
+            is_swept: Cell::new(false),
             accounts: RefCell::default(),
             nobody,
         })
@@ -132,7 +144,7 @@ impl Gate {
             count(passage, Duration::ZERO);
             return Ok(self.grant(account.slot));
         }
-        let leave = self.wait(account, class, bytes, standing).await;
+        let leave = self.wait(account, class, bytes, standing, begun).await;
         count(if leave.is_some() { passage } else { Passage::Refused }, begun.elapsed());
         leave.ok_or(Refused { retry_after_s: RETRY_AFTER_WAIT })
     }
@@ -143,14 +155,37 @@ impl Gate {
         class: Class,
         bytes: u64,
         standing: Standing,
+        begun: Instant,
     ) -> Option<Leave> {
-        let (sender, receiver) = oneshot::channel();
+        let turn = Turn::due(begun + self.rates.wait_max);
         let queued: Result<(), Overfull> = match standing {
-            Standing::Committed { due } => self.queue.borrow_mut().push_committed(account, due, sender),
-            _ => self.queue.borrow_mut().push_surplus(account, class, bytes, sender),
+            Standing::Committed { due } => self.queue.borrow_mut().push_committed(account, due, turn.clone()),
+            _ => self.queue.borrow_mut().push_surplus(account, class, bytes, turn.clone()),
         };
         queued.ok()?;
-        compio::time::timeout(self.rates.wait_max, receiver).await.ok()?.ok()
+        self.look_after_those_who_wait();
+        turn.come().await
+    }
+
+    fn look_after_those_who_wait(self: &Rc<Self>) {
+        if self.is_swept.replace(true) {
+            return;
+        }
+        let interval = (self.rates.wait_max / SWEEPS_PER_WAIT).clamp(SWEEP_INTERVAL_MIN, SWEEP_INTERVAL_MAX);
+        let gate = Rc::downgrade(self);
+        let sweep = async move {
+            loop {
+                compio::time::sleep(interval).await;
+                let Some(gate) = gate.upgrade() else { return };
+                if gate.waiting() == 0 {
+                    gate.is_swept.set(false);
+                    return;
+                }
+                let now = Instant::now();
+                gate.queue.borrow().iter().for_each(|turn| turn.end_if_late(now));
+            }
+        };
+        compio::runtime::spawn(sweep).detach();
     }
 
     fn has_room(&self) -> bool {
@@ -168,11 +203,54 @@ impl Gate {
         }
         let now = self.rates.nanos(Instant::now());
         while self.has_room() {
-            let Some((slot, sender)) = self.queue.borrow_mut().pop(now) else { return };
-            if !sender.is_canceled() {
-                // One who gives up between the check and this gives the leave back by dropping it.
-                let _ = sender.send(self.grant(slot));
+            let Some((slot, turn)) = self.queue.borrow_mut().pop(now) else { return };
+            if !turn.is_given_up() {
+                // One who gives up between this and its waking gives the leave back by dropping it.
+                turn.give(self.grant(slot));
             }
+        }
+    }
+}
+
+/// The turn of a request that waits; shared by the request and the queue.
+struct Turn {
+    until: Instant,
+    leave: Cell<Option<Leave>>,
+    is_late: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Turn {
+    fn due(until: Instant) -> Rc<Self> {
+        Rc::new(Turn { until, leave: Cell::default(), is_late: Cell::default(), waker: Cell::default() })
+    }
+
+    /// Waits for it; `None` when it has not come in time.
+    async fn come(self: Rc<Self>) -> Option<Leave> {
+        poll_fn(|context| {
+            let leave = self.leave.take();
+            if leave.is_some() || self.is_late.get() {
+                return Poll::Ready(leave);
+            }
+            self.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn give(&self, leave: Leave) {
+        self.leave.set(Some(leave));
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the request is gone, or about to be refused. For the queue, which holds the other half.
+    fn is_given_up(self: &Rc<Self>) -> bool {
+        self.is_late.get() || Rc::strong_count(self) == 1
+    }
+
+    fn end_if_late(&self, now: Instant) {
+        if self.until <= now && !self.is_late.replace(true) {
+            self.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 }

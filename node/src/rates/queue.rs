@@ -89,6 +89,12 @@ impl<T> Queue<T> {
         self.committed.len() + self.surplus_count
     }
 
+    /// All that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let committed = self.committed.iter().map(|Reverse(waiting)| &waiting.item);
+        committed.chain(self.flows.iter().flat_map(|flow| &flow.waiting).map(|waiting| &waiting.item))
+    }
+
     /// A committed request waits.
     ///
     /// # Errors

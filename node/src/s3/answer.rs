@@ -84,17 +84,18 @@ impl ObjectBody {
         self.len
     }
 
-    /// Sends them behind what the stream has buffered.
-    pub(super) async fn send(mut self, stream: &mut Stream) -> Result<(), Interruption> {
+    /// Sends them behind the head.
+    pub(super) async fn send(mut self, head: &[u8], stream: &mut Stream) -> Result<(), Interruption> {
         match &mut self.source {
             Source::Inline { first, len } => {
                 let bytes = self.stored.version.inline().unwrap_or_default();
-                stream.write_all(&bytes[*first..*first + *len]).await.map_err(Interruption::Peer)
+                stream.write_both(head, &bytes[*first..*first + *len]).await.map_err(Interruption::Peer)
             }
             Source::Frames { chunk, reader } => {
                 let watch = stream.watch().clone();
                 // What is not waiting for the device or the client here is sealing.
                 let former = watch.enter(Stage::Crypto);
+                stream.buffer(head).map_err(Interruption::Peer)?;
                 let mut next = chunk.take();
                 let mut pace = Pace::begin();
                 while let Some(chunk) = next {

@@ -142,10 +142,7 @@ impl Request<'_> {
         let head = self.encode(&response, next, timing.as_deref());
         let sent = match body {
             None => stream.write_all(&head).await.map_err(Interruption::Peer),
-            Some(body) => match stream.buffer(&head) {
-                Ok(()) => body.send(stream).await,
-                Err(error) => Err(Interruption::Peer(error)),
-            },
+            Some(body) => body.send(&head, stream).await,
         };
         drop(held);
         let times = stream.watch().stop();

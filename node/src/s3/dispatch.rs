@@ -57,21 +57,23 @@ pub(super) async fn run(
     let authentication = authenticate(service, &catalog, now, &head);
     watch.enter(Stage::Other);
     let authentication = authentication?;
-    let Authentication::Signed(signed) = &authentication else {
+    let Authentication::Signed(signed) = authentication else {
         return Err(refuse_anonymous(service, &head).into());
     };
-    trace.access_key = Some(signed.access_key.clone());
-    if signed.is_presigned() {
+    let is_presigned = signed.is_presigned();
+    let user = user_of(&catalog, &signed.access_key);
+    trace.access_key = Some(signed.access_key);
+    if is_presigned {
         adopt_query_headers(Rc::make_mut(&mut head))?;
     }
-    let user = user_of(&catalog, &signed.access_key).ok_or(Code::InvalidAccessKeyId)?;
+    let user = user.ok_or(Code::InvalidAccessKeyId)?;
     let operation = route(&head, &service.config.route)?;
     trace.operation = index_of(&operation);
     trace.class = operation_class(&operation);
     incoming.expect(
         operation.body_kind(&service.config.limits),
         &head,
-        authentication.payload(),
+        &signed.payload,
         &service.config.limits,
     )?;
     let account = service.account(&catalog, user.id, operation.bucket());

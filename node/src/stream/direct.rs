@@ -1,8 +1,8 @@
 //! TLS 1.3 records sealed and opened by us, once rustls has done the handshake.
 //!
 //! rustls seals into a vector of its own and copies that into the send buffer, an allocation and a copy for each record. Here a head and a body are put
-//! behind a record's header and sealed where they lie: one copy, no allocation. rustls stays in charge of the keys ([`rustls::kernel`]) and speaks TLS 1.2
-//! and ChaCha20 itself.
+//! behind a record's header and sealed where they lie: one copy, no allocation. A record whose plaintext is one slice is sealed from there into the send
+//! buffer: no copy. rustls stays in charge of the keys ([`rustls::kernel`]) and speaks TLS 1.2 and ChaCha20 itself.
 //!
 //! What of TLS is ours then (RFC 8446): records (5.1 to 5.5), alerts (6), and KeyUpdate (4.6.3), the one handshake message that a client may send after
 //! the handshake, since we ask for no client certificates.
@@ -131,7 +131,12 @@ impl Direct {
                 self.change_key(out, len)?;
             }
             let count = left.min(PLAINTEXT_LEN_MAX);
-            self.seal_record(APPLICATION_DATA, count, out, len, |plaintext| parts.take(plaintext))?;
+            match parts.take_slice(count) {
+                Some(plaintext) => self.seal_slice(plaintext, out, len)?,
+                None => {
+                    self.seal_record(APPLICATION_DATA, count, out, len, |plaintext| parts.take(plaintext))?;
+                }
+            }
             left -= count;
         }
         Ok(())
@@ -244,25 +249,51 @@ impl Direct {
         len: &mut usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Fault> {
-        let record_len = HEADER_LEN + count + TRAILER_LEN;
-        make_room(out, *len + record_len);
-        let record = &mut out[*len..*len + record_len];
-        let (header, sealed) = record.split_at_mut(HEADER_LEN);
+        let (header, sealed) = begin_record(count, out, *len);
         let (inner, tag) = sealed.split_at_mut(count + 1);
-        let [high, low] = ((count + TRAILER_LEN) as u16).to_be_bytes();
-        header.copy_from_slice(&[APPLICATION_DATA, 3, 3, high, low]);
         fill(&mut inner[..count]);
         inner[count] = kind;
         let nonce = self.transmit.next_nonce();
         let computed = self
             .transmit
             .key
-            .seal_in_place_separate_tag(nonce, Aad::from(&*header), inner)
+            .seal_in_place_separate_tag(nonce, Aad::from(header), inner)
             .map_err(|_| Fault::InternalError)?;
         tag.copy_from_slice(computed.as_ref());
-        *len += record_len;
+        *len += HEADER_LEN + sealed.len();
         Ok(())
     }
+
+    /// One record of application data, sealed from where it lies.
+    fn seal_slice(&mut self, plaintext: &[u8], out: &mut Vec<u8>, len: &mut usize) -> Result<(), Fault> {
+        let (header, sealed) = begin_record(plaintext.len(), out, *len);
+        let (inner, trailer) = sealed.split_at_mut(plaintext.len());
+        let nonce = self.transmit.next_nonce();
+        self.transmit
+            .key
+            .seal_out_of_place_scatter(
+                nonce,
+                Aad::from(header),
+                plaintext,
+                inner,
+                &[APPLICATION_DATA],
+                trailer,
+            )
+            .map_err(|_| Fault::InternalError)?;
+        *len += HEADER_LEN + sealed.len();
+        Ok(())
+    }
+}
+
+/// Puts the header of a record of `count` bytes behind the first `len` bytes of `out`: what it says, and where the sealed bytes go.
+fn begin_record(count: usize, out: &mut Vec<u8>, len: usize) -> ([u8; HEADER_LEN], &mut [u8]) {
+    let record_len = HEADER_LEN + count + TRAILER_LEN;
+    make_room(out, len + record_len);
+    let (header, sealed) = out[len..len + record_len].split_at_mut(HEADER_LEN);
+    let [high, low] = ((count + TRAILER_LEN) as u16).to_be_bytes();
+    let bytes = [APPLICATION_DATA, 3, 3, high, low];
+    header.copy_from_slice(&bytes);
+    (bytes, sealed)
 }
 
 /// An alert (6): the end, an error, or something that means nothing to us.
@@ -310,7 +341,19 @@ struct Parts<'a> {
     at: usize,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    /// The next `count` bytes, if they lie in one slice.
+    fn take_slice(&mut self, count: usize) -> Option<&'a [u8]> {
+        while let Some((first, rest)) = self.parts.split_first()
+            && self.at == first.len()
+        {
+            (self.parts, self.at) = (rest, 0);
+        }
+        let slice = self.parts.first()?.get(self.at..self.at + count)?;
+        self.at += count;
+        Some(slice)
+    }
+
     fn take(&mut self, mut room: &mut [u8]) {
         while let Some((first, rest)) = self.parts.split_first()
             && !room.is_empty()

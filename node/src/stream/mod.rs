@@ -17,6 +17,7 @@ use crate::stopwatch::Stopwatch;
 mod direct;
 pub mod plain;
 mod records;
+mod spare;
 pub mod tcp;
 pub mod tls;
 mod zero_copy;
@@ -78,6 +79,20 @@ impl Stream {
     /// `TimedOut` when the peer takes nothing for too long, else what the socket says.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         either!(self, stream => stream.write_all(bytes).await)
+    }
+
+    /// The same for a head and a body, which leave in one send.
+    ///
+    /// # Errors
+    /// As for [`Stream::write_all`].
+    pub async fn write_both(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Tls(stream) => stream.write_both(head, body).await,
+            Stream::Plain(stream) => {
+                stream.buffer(head)?;
+                stream.write_all(body).await
+            }
+        }
     }
 
     /// Says goodbye (over TLS by close_notify) and closes, after giving the peer a moment to read what was sent.

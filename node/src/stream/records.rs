@@ -9,6 +9,7 @@
 //! - `incoming[start..]` is exactly what has not been opened yet.
 //! - Plaintext lies where it was received (`opened`) or, if more has to follow it, in `plaintext`; never in both.
 //! - `outgoing[..outgoing_len]` is sealed and unsent; it leaves in order, once.
+//! - A connection that has nothing to send has no send buffer: see [`super::spare`].
 //! - After an error rustls is not asked again: it would look at the same bad bytes, fail a second time, and take that for a
 //!   bug of its own.
 
@@ -21,6 +22,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use rustls::{ProtocolVersion, ServerConfig};
 
 use super::direct::{self, Direct, Opened};
+use super::spare;
 
 /// Room for a first request.
 pub const INCOMING_LEN_MIN: usize = 4 * 1024;
@@ -42,9 +44,6 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 
 /// Bytes of an alert.
 const ALERT_LEN: usize = 2;
-
-/// What a connection at rest may keep of its send buffer.
-const OUTGOING_LEN_REST: usize = RECORD_LEN + 1024;
 
 /// What rustls waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +239,9 @@ impl Records {
         if self.advance_to_seal()? == Progress::Handshake {
             return Err(io::ErrorKind::NotConnected.into());
         }
+        if self.outgoing.is_empty() {
+            self.outgoing = spare::take(head.len() + body.len());
+        }
         if let Machine::Direct(direct) = &mut self.machine {
             let result = direct.seal(&[head, body], &mut self.outgoing, &mut self.outgoing_len);
             return result.map_err(|_| io::Error::other("the TLS connection can seal no more"));
@@ -331,9 +333,9 @@ impl Records {
         (len > 0).then(|| (std::mem::take(&mut self.outgoing), len))
     }
 
-    /// Puts the send buffer back.
+    /// Puts the send buffer back, once it is sent.
     pub fn put_outgoing(&mut self, outgoing: Vec<u8>) {
-        self.outgoing = outgoing;
+        spare::give_back(outgoing);
     }
 
     /// Gives back the memory that a large transfer needed.
@@ -342,9 +344,6 @@ impl Records {
         self.plaintext.drain(..std::mem::take(&mut self.plaintext_start));
         self.plaintext.shrink_to_fit();
         self.incoming.shrink_to(INCOMING_LEN_REST);
-        if self.outgoing_len == 0 && self.outgoing.len() > OUTGOING_LEN_REST {
-            self.outgoing = Vec::new();
-        }
     }
 
     /// Whether the peer has said close_notify: no more plaintext will come.

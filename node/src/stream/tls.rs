@@ -109,16 +109,30 @@ impl TlsStream {
     /// # Errors
     /// As there.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_both(&[], bytes).await
+    }
+
+    /// See [`super::Stream::write_both`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_both(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
         let former = self.enter(Stage::Crypto);
-        let written = self.write_pieces(bytes).await;
+        let written = self.write_pieces(head, body).await;
         self.enter(former);
         written
     }
 
-    async fn write_pieces(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut pieces = bytes.chunks(PIECE_LEN_MAX);
-        self.records.seal_both(&self.pending, pieces.next().unwrap_or_default())?;
-        self.pending.clear();
+    async fn write_pieces(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let mut pieces = body.chunks(PIECE_LEN_MAX);
+        let first = pieces.next().unwrap_or_default();
+        if self.pending.is_empty() {
+            self.records.seal_both(head, first)?;
+        } else {
+            self.buffer(head)?;
+            self.records.seal_both(&self.pending, first)?;
+            self.pending.clear();
+        }
         self.enter(Stage::Network);
         self.flush().await?;
         for piece in pieces {

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// Headers that most responses with any stay below.
+const HEADER_COUNT_USUAL: usize = 8;
+
 /// What is sent after the head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseBody {
@@ -35,7 +38,7 @@ pub struct Response {
 impl Response {
     /// A response without headers or body.
     pub fn new(status: u16) -> Self {
-        Response { status, headers: Vec::new(), body: ResponseBody::Empty }
+        Response { status, headers: Vec::with_capacity(HEADER_COUNT_USUAL), body: ResponseBody::Empty }
     }
 
     /// A response with an XML document as its body.

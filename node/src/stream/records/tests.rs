@@ -393,6 +393,29 @@ fn a_head_and_a_small_body_are_one_record() {
 }
 
 #[test]
+fn heads_and_bodies_of_any_length_arrive_as_they_were() {
+    let (server, client_config) = configs();
+    let (mut records, mut client) = connected(server, client_config(&rustls::version::TLS13), 4096);
+    let bytes: Vec<u8> = (0..=250).cycle().take(7 * RECORD_LEN).collect();
+    for head_len in [0, 1, 500, RECORD_LEN - 1, RECORD_LEN, RECORD_LEN + 1] {
+        for body_len in [0, 1, 4096, RECORD_LEN - 1, RECORD_LEN, RECORD_LEN + 1, 5 * RECORD_LEN + 3] {
+            let (head, body) = bytes[..head_len + body_len].split_at(head_len);
+            records.seal_both(head, body).expect("sealed");
+            let mut arrived = Vec::new();
+            // The client holds no more than so much unread.
+            for piece in depart(&mut records).chunks(8192) {
+                give(&mut client, piece);
+                let mut room = [0; 32 * 1024];
+                while let Ok(count @ 1..) = client.reader().read(&mut room) {
+                    arrived.extend_from_slice(&room[..count]);
+                }
+            }
+            assert!(arrived == bytes[..head_len + body_len], "{head_len} and {body_len}");
+        }
+    }
+}
+
+#[test]
 fn a_record_of_another_kind_than_data_is_refused_after_the_handshake() {
     let (server, client_config) = configs();
     for (header, alert) in [
