@@ -220,6 +220,14 @@ impl Tcp {
         if self.admission.is_late() { Err(io::ErrorKind::TimedOut.into()) } else { result }
     }
 
+    /// The error that waits on the socket for its next operation, if any.
+    ///
+    /// # Errors
+    /// The kernel's, when it does not say.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
     /// The socket, to set its options.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

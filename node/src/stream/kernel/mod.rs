@@ -232,6 +232,8 @@ impl KernelStream {
 
     /// Tells the peer why the connection ends; answers the same as an error.
     async fn fail(&mut self, fault: Fault) -> io::Error {
+        // A record that does not open leaves an error on the socket, which would be the answer to the next send.
+        let _ = self.tcp.take_error();
         // The peer may be gone; then there is nobody to tell.
         let _ = self.send_record(ALERT, &[2, fault as u8]).await;
         io::Error::new(io::ErrorKind::InvalidData, format!("the peer broke the TLS protocol: {fault:?}"))
@@ -338,3 +340,6 @@ fn set_key(
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests;
