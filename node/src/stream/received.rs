@@ -37,14 +37,39 @@ impl Received {
     /// # Errors
     /// As for [`Tcp::receive`].
     pub async fn receive(&mut self, tcp: &mut Tcp) -> io::Result<usize> {
+        let (buffer, room) = self.take();
+        let (result, buffer) = tcp.receive(buffer).await;
+        self.put(buffer, matches!(result, Ok(count) if count == room));
+        result
+    }
+
+    /// Receives more, or a record that is no data, where the kernel opens records: its type, and how many bytes came; see [`Received::take_last`].
+    ///
+    /// # Errors
+    /// As for [`Tcp::receive_record`].
+    pub async fn receive_record(&mut self, tcp: &mut Tcp) -> io::Result<(u8, usize)> {
+        let (buffer, room) = self.take();
+        let (result, buffer) = tcp.receive_record(buffer).await;
+        self.put(buffer, matches!(result, Ok((_, count)) if count == room));
+        result
+    }
+
+    /// Takes away what came last, since it is no data.
+    pub fn take_last(&mut self, count: usize) -> Vec<u8> {
+        self.bytes.split_off(self.bytes.len() - count)
+    }
+
+    /// The buffer, with room to receive into, and how much.
+    fn take(&mut self) -> (Vec<u8>, usize) {
         let mut buffer = std::mem::take(&mut self.bytes);
         buffer.drain(..std::mem::take(&mut self.start));
         grow(&mut buffer, self.is_hungry);
         let room = buffer.capacity() - buffer.len();
-        let result;
-        (result, self.bytes) = tcp.receive(buffer).await;
-        self.is_hungry = matches!(result, Ok(count) if count == room);
-        result
+        (buffer, room)
+    }
+
+    fn put(&mut self, buffer: Vec<u8>, is_hungry: bool) {
+        (self.bytes, self.is_hungry) = (buffer, is_hungry);
     }
 
     /// Gives back the memory that a large transfer needed.

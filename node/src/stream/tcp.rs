@@ -86,20 +86,19 @@ impl Tcp {
         .await
     }
 
-    /// Receives a record of any type, where the kernel opens them: its type, and what it holds.
+    /// Receives data, or a record of another type, where the kernel opens them: its type, and how many bytes.
     ///
     /// # Errors
-    /// As there; `UnexpectedEof` when none comes.
-    pub async fn receive_record(&mut self, buffer: Vec<u8>) -> io::Result<(u8, Vec<u8>)> {
+    /// As there.
+    pub async fn receive_record(&mut self, buffer: Vec<u8>) -> (io::Result<(u8, usize)>, Vec<u8>) {
         let receive = async |mut socket: &TcpStream, (buffer, message): (Vec<u8>, ControlMessage)| {
-            let BufResult(result, buffers) = socket.read_with_ancillary(buffer, message).await;
-            (result.map(|(count, ..)| count), buffers)
+            let filled = buffer.len();
+            let BufResult(result, (slice, message)) =
+                socket.read_with_ancillary(buffer.slice(filled..), message).await;
+            (result.map(|(count, ..)| count), (slice.into_inner(), message))
         };
-        match self.receive_by((buffer, ControlMessage::new()), receive).await {
-            (Ok(0), _) => Err(io::ErrorKind::UnexpectedEof.into()),
-            (Ok(_), (buffer, message)) => Ok((record_type::read(&message), buffer)),
-            (Err(error), _) => Err(error),
-        }
+        let (result, (buffer, message)) = self.receive_by((buffer, ControlMessage::new()), receive).await;
+        (result.map(|count| (record_type::read(&message), count)), buffer)
     }
 
     /// One receive, within its limits.

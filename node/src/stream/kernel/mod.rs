@@ -41,9 +41,6 @@ pub use socket::{Offer, attach};
 /// Records that one key seals at most, below the 2^24.5 of AES-GCM (RFC 8446, 5.5). From [`WORN`] on it is changed, or the connection ends with its next answer.
 const RECORDS_PER_KEY_MAX: u64 = 2 * WORN;
 
-/// Room for a record that is not data: a ClientHello at most.
-const CONTROL_LEN_MAX: usize = 4 * 1024;
-
 /// Number and secrets of one direction.
 pub type Secrets = (u64, ConnectionTrafficSecrets);
 
@@ -109,16 +106,14 @@ impl KernelStream {
 
     async fn fill_received(&mut self) -> io::Result<usize> {
         while !self.is_ended {
-            match self.received.receive(&mut self.tcp).await {
-                Ok(count) => {
+            match self.received.receive_record(&mut self.tcp).await {
+                Ok((APPLICATION_DATA, count)) => {
                     self.control_count = 0;
                     return Ok(count);
                 }
-                Err(error) if is(&error, Errno::IO) => {
-                    let count = self.take_control().await?;
-                    if count > 0 {
-                        return Ok(count);
-                    }
+                Ok((kind, count)) => {
+                    let content = self.received.take_last(count);
+                    self.take_control(kind, &content).await?;
                 }
                 Err(error) => return Err(self.explain(error).await),
             }
@@ -126,21 +121,13 @@ impl KernelStream {
         Ok(0)
     }
 
-    /// Takes the record that a plain receive does not give; answers how many bytes of data it brought.
-    async fn take_control(&mut self) -> io::Result<usize> {
-        let (kind, content) = match self.tcp.receive_record(Vec::with_capacity(CONTROL_LEN_MAX)).await {
-            Ok(record) => record,
-            Err(error) => return Err(self.explain(error).await),
-        };
-        if kind == APPLICATION_DATA {
-            self.received.append(&content);
-            return Ok(content.len());
-        }
+    /// Takes a record that is no data.
+    async fn take_control(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
         self.control_count += 1;
         if self.control_count > KEY_UPDATES_MAX {
             return Err(self.fail(Fault::UnexpectedMessage).await);
         }
-        match control::read(self.keys.protocol_version(), kind, &content) {
+        match control::read(self.keys.protocol_version(), kind, content) {
             Ok(Control::Nothing) => {}
             Ok(Control::End) => self.is_ended = true,
             Ok(Control::Failed) => {
@@ -160,7 +147,7 @@ impl KernelStream {
             Ok(Control::Renegotiation) => self.send_record(ALERT, &control::NO_RENEGOTIATION).await?,
             Err(fault) => return Err(self.fail(fault).await),
         }
-        Ok(0)
+        Ok(())
     }
 
     /// See [`super::Stream::buffer`].
