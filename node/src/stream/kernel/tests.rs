@@ -131,7 +131,10 @@ fn a_key_that_can_not_be_changed_ends_its_connection_before_it_seals_too_much() 
 #[test]
 fn records_without_data_are_taken_up_to_a_limit() {
     let serve = async |mut stream: KernelStream| {
-        assert_eq!(stream.fill().await.expect("data"), 4);
+        // It may have come with the end of the handshake.
+        if stream.plaintext().is_empty() {
+            assert_eq!(stream.fill().await.expect("data"), 4);
+        }
         stream.consume(4);
         // So many in a row that mean nothing are an attack.
         let error = stream.fill().await.expect_err("too many");
