@@ -33,6 +33,7 @@ use crate::mesh::{CoreId, Mesh, MeshHandle};
 use crate::metrics::{CoreMetrics, Sample};
 use crate::rates::Rates;
 use crate::stream::Stream;
+use crate::stream::kernel::Offer;
 use crate::stream::plain::PlainStream;
 use crate::stream::tcp::Tcp;
 use crate::stream::tls::TlsStream;
@@ -106,6 +107,8 @@ pub struct Plan {
     pub rates: Arc<Rates>,
     /// For TLS listeners.
     pub certificates: Arc<Certificates>,
+    /// Which of their connections the kernel is given.
+    pub kernel_tls: Offer,
 }
 
 /// What the supervisor tells a core.
@@ -205,6 +208,7 @@ impl Cores {
                 metrics: plan.metrics.clone(),
                 rates: plan.rates.clone(),
                 certificates: plan.certificates.clone(),
+                kernel_tls: plan.kernel_tls,
                 commands,
                 tell: tell.clone(),
             };
@@ -256,6 +260,7 @@ struct Seat {
     metrics: Arc<[CoreMetrics]>,
     rates: Arc<Rates>,
     certificates: Arc<Certificates>,
+    kernel_tls: Offer,
     commands: UnboundedReceiver<Command>,
     tell: Tell,
 }
@@ -326,10 +331,11 @@ impl Seat {
         let listeners = std::mem::take(&mut self.listeners);
         let start = |listener: Listener| {
             let (service, certificates) = (service.clone(), self.certificates.clone());
+            let kernel_tls = self.kernel_tls;
             let admitting = connections.clone();
             let take = move |socket: TcpStream, peer: SocketAddr, protection: Protection| {
                 let tcp = Tcp::new(socket, peer, &admitting);
-                let connection = serve(service.clone(), tcp, protection, certificates.clone());
+                let connection = serve(service.clone(), tcp, protection, certificates.clone(), kernel_tls);
                 compio::runtime::spawn(connection).detach();
             };
             compio::runtime::spawn(listener::accept(listener, connections.clone(), take))
@@ -352,11 +358,12 @@ async fn serve<S: Service>(
     tcp: Tcp,
     protection: Protection,
     certificates: Arc<Certificates>,
+    kernel_tls: Offer,
 ) {
     let mut stream = match protection {
         Protection::None => Stream::Plain(Box::new(PlainStream::new(tcp))),
-        Protection::Tls => match handshake(tcp, &certificates).await {
-            Some(stream) => Stream::Tls(Box::new(stream)),
+        Protection::Tls => match handshake(tcp, &certificates, &kernel_tls).await {
+            Some(stream) => stream,
             None => return,
         },
     };
@@ -364,20 +371,20 @@ async fn serve<S: Service>(
     service.serve_connection(stream).await;
 }
 
-async fn handshake(tcp: Tcp, certificates: &Certificates) -> Option<TlsStream> {
+async fn handshake(tcp: Tcp, certificates: &Certificates, kernel_tls: &Offer) -> Option<Stream> {
     let peer = tcp.peer();
     let connections = tcp.shared_connections();
-    match TlsStream::accept(tcp, certificates.current()).await {
-        Ok(stream) => {
-            connections.metrics().tls_handshakes.add(1);
-            Some(stream)
-        }
+    let stream = match TlsStream::accept(tcp, certificates.current()).await {
+        Ok(stream) => stream,
         Err(error) => {
             connections.metrics().tls_handshake_failures.add(1);
             tracing::debug!(%peer, %error, "TLS handshake failed");
-            None
+            return None;
         }
-    }
+    };
+    connections.metrics().tls_handshakes.add(1);
+    let handed = stream.hand_over(kernel_tls).await;
+    handed.inspect_err(|error| tracing::debug!(%peer, %error, "no connection after the TLS handshake")).ok()
 }
 
 fn pin(cpu: usize) -> Result<(), SetUpError> {

@@ -105,6 +105,10 @@ pub struct CoreMetrics {
     pub connections_timed_out: Counter,
     /// TLS handshakes completed.
     pub tls_handshakes: Counter,
+    /// Connections whose records the kernel makes.
+    pub kernel_tls_connections: Counter,
+    /// Connections that the kernel did not take, though it had offered to.
+    pub kernel_tls_refusals: Counter,
     /// TLS handshakes failed, by whichever side.
     pub tls_handshake_failures: Counter,
     /// Bytes received on sockets, TLS framing included.
@@ -128,6 +132,8 @@ impl CoreMetrics {
             accept_errors: Counter::default(),
             connections_timed_out: Counter::default(),
             tls_handshakes: Counter::default(),
+            kernel_tls_connections: Counter::default(),
+            kernel_tls_refusals: Counter::default(),
             tls_handshake_failures: Counter::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
@@ -246,6 +252,8 @@ pub fn render_cores(cores: &[CoreMetrics], out: &mut Exposition) {
     render_per_core(cores, out, &CONNECTIONS_TIMED_OUT, |core| core.connections_timed_out.value());
     render_per_core(cores, out, &TLS_HANDSHAKES, |core| core.tls_handshakes.value());
     render_per_core(cores, out, &TLS_HANDSHAKE_FAILURES, |core| core.tls_handshake_failures.value());
+    render_tls_connections(cores, out);
+    render_per_core(cores, out, &KERNEL_TLS_REFUSALS, |core| core.kernel_tls_refusals.value());
     render_per_core(cores, out, &RECEIVED_BYTES, |core| core.received_bytes.value());
     render_per_core(cores, out, &SENT_BYTES, |core| core.sent_bytes.value());
     render_per_core(cores, out, &ZERO_COPY_SENDS, |core| core.zero_copy_sends.value());
@@ -263,6 +271,20 @@ fn render_per_core(
     out.family(family);
     for (index, core) in cores.iter().enumerate() {
         out.sample(family.name, &[("core", &index.to_string())], value(core) as f64);
+    }
+}
+
+/// By who makes the records.
+fn render_tls_connections(cores: &[CoreMetrics], out: &mut Exposition) {
+    out.family(&TLS_CONNECTIONS);
+    for (index, core) in cores.iter().enumerate() {
+        let by_kernel = core.kernel_tls_connections.value();
+        // A scrape may fall between the two counts.
+        let by_node = core.tls_handshakes.value().saturating_sub(by_kernel);
+        for (records, value) in [("node", by_node), ("kernel", by_kernel)] {
+            let labels = [("core", &*index.to_string()), ("records", records)];
+            out.sample(TLS_CONNECTIONS.name, &labels, value as f64);
+        }
     }
 }
 
@@ -318,9 +340,22 @@ static CONNECTIONS_TIMED_OUT: Family =
 static TLS_HANDSHAKES: Family = counter("basalt_tls_handshakes_total", "TLS handshakes completed.");
 static TLS_HANDSHAKE_FAILURES: Family =
     counter("basalt_tls_handshake_failures_total", "TLS handshakes that failed.");
-static RECEIVED_BYTES: Family =
-    counter("basalt_received_bytes_total", "Bytes received on sockets, TLS included.");
-static SENT_BYTES: Family = counter("basalt_sent_bytes_total", "Bytes sent on sockets, TLS included.");
+static TLS_CONNECTIONS: Family = counter(
+    "basalt_tls_connections_total",
+    "Connections after their TLS handshake, by who seals and opens their records.",
+);
+static KERNEL_TLS_REFUSALS: Family = counter(
+    "basalt_kernel_tls_refusals_total",
+    "Connections that the kernel did not take, though it offers TLS.",
+);
+static RECEIVED_BYTES: Family = counter(
+    "basalt_received_bytes_total",
+    "Bytes received on sockets, TLS included unless the kernel makes the records.",
+);
+static SENT_BYTES: Family = counter(
+    "basalt_sent_bytes_total",
+    "Bytes sent on sockets, TLS included unless the kernel makes the records.",
+);
 static ZERO_COPY_SENDS: Family = counter(
     "basalt_zero_copy_sends_total",
     "Sends that the kernel was asked to make in place (it may copy all the same).",
@@ -374,6 +409,18 @@ mod tests {
             text.contains("basalt_request_duration_seconds_sum{operation=\"GetObject\"} 31.000201\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn every_tls_connection_is_counted_once_by_who_makes_its_records() {
+        let cores = CoreMetrics::for_cores(1, &NAMES);
+        cores[0].tls_handshakes.add(5);
+        cores[0].kernel_tls_connections.add(2);
+        let text = rendered(&cores);
+        for (records, count) in [("node", 3), ("kernel", 2)] {
+            let line = format!("basalt_tls_connections_total{{core=\"0\",records=\"{records}\"}} {count}\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Server {
             metrics: metrics.clone(),
             rates: rates.clone(),
             certificates: certificates.clone(),
+            kernel_tls: config.network.kernel_tls.offer(),
         };
         let cores = Cores::start(plan, &mesh, open, tell(&sender)).map_err(ServerError::Thread)?;
         let phase = PhaseCell::new();

@@ -8,6 +8,7 @@
 //! - [`clients`]: real S3 clients against a node
 //! - [`perf`]: Basalt beside nginx and fio
 //! - [`sim`]: simulated lives of the engine
+//! - [`vm`]: tests in a virtual machine whose kernel has what this one may lack
 //! - [`workspace`]: where things are
 
 pub mod arrows;
@@ -20,4 +21,5 @@ pub mod perf;
 mod server;
 pub mod sim;
 pub mod step;
+pub mod vm;
 pub mod workspace;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::congestion_control::{CongestionControl, CongestionControlError};
+use crate::kernel_tls::KernelTls;
 
 mod cpus;
 mod load;
@@ -111,6 +112,8 @@ pub struct Network {
     pub tcp_congestion_control: Option<String>,
     /// Sends of that many bytes and more are made in place; `None`: none.
     pub zero_copy_send_min: Option<ByteSize>,
+    /// Whether the kernel makes TLS records.
+    pub kernel_tls: KernelTls,
 }
 
 impl Network {

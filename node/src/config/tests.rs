@@ -148,6 +148,7 @@ fn settings_that_do_not_fit_each_other_are_named_with_their_line() {
         &["basalt.toml:2: network.tcp_congestion_control: "],
     );
     refuses("[network]\nzero_copy_send_min = \"1KiB\"\n", &["basalt.toml:2: network.zero_copy_send_min: "]);
+    refuses("[network]\nkernel_tls = \"on\"\n", &["basalt.toml:2: network.kernel_tls: ", "off", "auto"]);
     refuses("[limits.s3]\npart_len_min = \"6GiB\"\n", &["basalt.toml:2: limits.s3.part_len_min: ", "5GiB"]);
 }
 

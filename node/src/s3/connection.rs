@@ -123,7 +123,7 @@ impl Request<'_> {
     /// Sends the answer and counts the request.
     async fn answer(&self, stream: &mut Stream, outcome: Outcome<Answer>, next: Next) -> Next {
         // Decided before the head is sent, since the head says so.
-        let next = if next == Next::Request && stream.is_draining() { Next::Close } else { next };
+        let next = if next == Next::Request && stream.is_ending() { Next::Close } else { next };
         let mut held = None;
         let (response, body, refusal) = match outcome {
             Ok(Answer::Whole(response)) => (response, None, None),

@@ -2,7 +2,7 @@
 //!
 //! rustls seals into a vector of its own and copies that into the send buffer, an allocation and a copy for each record. Here a head and a body are put
 //! behind a record's header and sealed where they lie: one copy, no allocation. A record whose plaintext is one slice is sealed from there into the send
-//! buffer: no copy. rustls stays in charge of the keys ([`rustls::kernel`]) and speaks TLS 1.2 and ChaCha20 itself.
+//! buffer: no copy. rustls stays in charge of the keys ([`rustls::kernel`]) and speaks TLS 1.2 itself.
 //!
 //! What of TLS is ours then (RFC 8446): records (5.1 to 5.5), alerts (6), and KeyUpdate (4.6.3), the one handshake message that a client may send after
 //! the handshake, since we ask for no client certificates.
@@ -11,10 +11,15 @@
 //! - A nonce is used once: `sequence` goes up with every record, and a new key begins at 0.
 //! - No key seals more than [`RECORDS_PER_KEY_MAX`] records.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rustls::kernel::KernelConnection;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use std::os::fd::BorrowedFd;
+
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+};
+use rustls::server::UnbufferedServerConnection;
 use rustls::{CipherSuite, ConnectionTrafficSecrets, Error, ProtocolVersion};
+
+use super::kernel::{self, Keys, Refusal, Secrets};
 
 /// Header of a record: type, version, length.
 const HEADER_LEN: usize = 5;
@@ -29,16 +34,16 @@ const PLAINTEXT_LEN_MAX: usize = 16 * 1024;
 const EXPANSION_LEN_MAX: usize = 256;
 
 /// Records sealed with one key before the next: a third of the 2^24.5 that AES-GCM is good for (5.5).
-const RECORDS_PER_KEY_MAX: u64 = 1 << 23;
+pub const RECORDS_PER_KEY_MAX: u64 = 1 << 23;
 
 /// Key updates that the peer may make without saying anything else.
-const KEY_UPDATES_MAX: u32 = 32;
+pub const KEY_UPDATES_MAX: u32 = 32;
 
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const APPLICATION_DATA: u8 = 23;
+pub const ALERT: u8 = 21;
+pub const HANDSHAKE: u8 = 22;
+pub const APPLICATION_DATA: u8 = 23;
 
-const KEY_UPDATE: u8 = 24;
+pub const KEY_UPDATE: u8 = 24;
 
 /// Why a connection ends, by the name of its alert (6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub enum Opened {
 
 /// The records of one connection.
 pub struct Direct {
-    kernel: KernelConnection<ServerConnectionData>,
+    kernel: Keys,
     transmit: Half,
     receive: Half,
     records_per_key_max: u64,
@@ -82,17 +87,14 @@ struct Half {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
+    /// The same key and nonce as rustls gave them, for the kernel.
+    secrets: ConnectionTrafficSecrets,
 }
 
 /// Whether the records of a connection can be ours: its handshake is done, and nothing of it waits to be sent.
 pub fn can_take_over(tls: &UnbufferedServerConnection) -> bool {
-    let is_gcm = tls.negotiated_cipher_suite().is_some_and(|suite| {
-        matches!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256 | CipherSuite::TLS13_AES_256_GCM_SHA384)
-    });
-    is_gcm
-        && tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-        && !tls.is_handshaking()
-        && !tls.wants_write()
+    // Three suites, and all of them are ours.
+    tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) && !tls.is_handshaking() && !tls.wants_write()
 }
 
 impl Direct {
@@ -115,6 +117,35 @@ impl Direct {
     /// Protocol version.
     pub fn protocol_version(&self) -> ProtocolVersion {
         self.kernel.protocol_version()
+    }
+
+    /// Cipher suite.
+    pub fn cipher_suite(&self) -> CipherSuite {
+        self.kernel.negotiated_cipher_suite().suite()
+    }
+
+    /// Whether the peer waits for our KeyUpdate.
+    pub fn owes_key_update(&self) -> bool {
+        self.owes_key_update
+    }
+
+    /// Gives the records to the kernel, both directions.
+    ///
+    /// # Errors
+    /// When it refuses them, after which only [`Refusal::Whole`] lets us go on.
+    pub fn give_to_kernel(&self, socket: BorrowedFd<'_>) -> Result<(), Refusal> {
+        let (receive, transmit) = (&self.receive, &self.transmit);
+        kernel::give(
+            socket,
+            self.protocol_version(),
+            (receive.sequence, &receive.secrets),
+            (transmit.sequence, &transmit.secrets),
+        )
+    }
+
+    /// What is left when the kernel makes the records: the keys to come, and how many records ours has sealed.
+    pub fn into_keys(self) -> (Keys, u64) {
+        (self.kernel, self.transmit.sequence)
     }
 
     /// Seals the parts, one behind the other, behind the first `len` bytes of `out`, which grows as needed.
@@ -309,10 +340,11 @@ fn take_alert(content: &[u8], record_len: usize) -> Result<Opened, Fault> {
 }
 
 impl Half {
-    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
+    fn new((sequence, secrets): Secrets) -> Result<Self, Error> {
         let (algorithm, key, iv): (&'static Algorithm, _, _) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
             _ => return Err(Error::General("a cipher that is left to rustls".into())),
         };
         let unfit = |_| Error::General("a key that does not fit its cipher".into());
@@ -320,6 +352,7 @@ impl Half {
             key: LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unfit(()))?),
             iv: iv.as_ref().try_into().map_err(|_| unfit(()))?,
             sequence,
+            secrets,
         })
     }
 

@@ -15,20 +15,26 @@ pub use crate::connections::Patience;
 use crate::stopwatch::Stopwatch;
 
 mod direct;
+pub mod kernel;
 pub mod plain;
+mod received;
+mod record_type;
 mod records;
 mod spare;
 pub mod tcp;
 pub mod tls;
 mod zero_copy;
 
+use kernel::KernelStream;
 use plain::PlainStream;
 use tls::TlsStream;
 
-/// A connection of either kind.
+/// A connection of any kind.
 pub enum Stream {
     /// The usual one.
     Tls(Box<TlsStream>),
+    /// The same, but the kernel makes its records.
+    Kernel(Box<KernelStream>),
     /// From an `insecure_http` listener.
     Plain(Box<PlainStream>),
 }
@@ -37,6 +43,7 @@ macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {
             Stream::Tls($stream) => $call,
+            Stream::Kernel($stream) => $call,
             Stream::Plain($stream) => $call,
         }
     };
@@ -92,6 +99,10 @@ impl Stream {
                 stream.buffer(head)?;
                 stream.write_all(body).await
             }
+            Stream::Kernel(stream) => {
+                stream.buffer(head)?;
+                stream.write_all(body).await
+            }
         }
     }
 
@@ -115,12 +126,12 @@ impl Stream {
 
     /// Whether TLS protects the connection.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        !matches!(self, Stream::Plain(_))
     }
 
-    /// Whether the node is shutting down: responses then say `Connection: close`.
-    pub fn is_draining(&self) -> bool {
-        self.connections().is_draining()
+    /// Whether the connection ends with its next response, which then says `Connection: close`: the node is shutting down, or the connection's key has sealed what it may.
+    pub fn is_ending(&self) -> bool {
+        self.connections().is_draining() || matches!(self, Stream::Kernel(stream) if stream.is_worn())
     }
 
     /// The connections of this core, with its counters.

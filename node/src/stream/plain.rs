@@ -2,35 +2,32 @@
 
 use std::io;
 
-use super::records::{INCOMING_LEN_MIN, INCOMING_LEN_REST, grow};
+use super::received::Received;
+use super::records::INCOMING_LEN_MIN;
 use super::tcp::Tcp;
 use crate::stopwatch::Stage;
 
 /// A connection without TLS.
 pub struct PlainStream {
     tcp: Tcp,
-    /// Received bytes; those before `start` are consumed.
-    received: Vec<u8>,
-    start: usize,
-    is_hungry: bool,
+    received: Received,
     outgoing: Vec<u8>,
 }
 
 impl PlainStream {
     /// A stream over an accepted connection.
     pub fn new(tcp: Tcp) -> Self {
-        PlainStream { tcp, received: Vec::new(), start: 0, is_hungry: false, outgoing: Vec::new() }
+        PlainStream { tcp, received: Received::default(), outgoing: Vec::new() }
     }
 
     /// Received bytes that nobody has consumed yet.
     pub fn plaintext(&self) -> &[u8] {
-        &self.received[self.start..]
+        self.received.plaintext()
     }
 
     /// Takes the first `count` of them away.
     pub fn consume(&mut self, count: usize) {
-        assert!(count <= self.plaintext().len(), "more bytes consumed than there are");
-        self.start += count;
+        self.received.consume(count);
     }
 
     /// See [`super::Stream::fill`].
@@ -38,15 +35,9 @@ impl PlainStream {
     /// # Errors
     /// As there.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        let mut buffer = std::mem::take(&mut self.received);
-        buffer.drain(..std::mem::take(&mut self.start));
-        grow(&mut buffer, self.is_hungry);
-        let room = buffer.capacity() - buffer.len();
         let former = self.tcp.watch().enter(Stage::Network);
-        let result;
-        (result, self.received) = self.tcp.receive(buffer).await;
+        let result = self.received.receive(&mut self.tcp).await;
         self.tcp.watch().enter(former);
-        self.is_hungry = matches!(result, Ok(count) if count == room);
         result
     }
 
@@ -84,8 +75,7 @@ impl PlainStream {
 
     /// See [`super::Stream::shrink`].
     pub fn shrink(&mut self) {
-        self.received.drain(..std::mem::take(&mut self.start));
-        self.received.shrink_to(INCOMING_LEN_REST);
+        self.received.shrink();
         self.outgoing.shrink_to(INCOMING_LEN_MIN);
         self.tcp.rest();
     }

@@ -15,6 +15,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -22,6 +23,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use rustls::{ProtocolVersion, ServerConfig};
 
 use super::direct::{self, Direct, Opened};
+use super::kernel::{self, Cipher, Keys, Offer, Refusal};
 use super::spare;
 
 /// Room for a first request.
@@ -56,11 +58,11 @@ pub enum Progress {
 
 /// Who makes the records.
 enum Machine {
-    /// rustls: during the handshake, and afterwards for TLS 1.2 and ChaCha20.
+    /// rustls: during the handshake, and afterwards for TLS 1.2.
     Rustls(Box<UnbufferedServerConnection>),
     /// We do.
     Direct(Box<Direct>),
-    /// Nobody: taking over has failed.
+    /// None of us: taking over has failed, or the kernel makes them.
     Gone,
 }
 
@@ -164,6 +166,75 @@ impl Records {
             self.machine = Machine::Direct(Box::new(direct));
         }
         Ok(true)
+    }
+
+    /// Whether the kernel could make the records of this connection: its handshake is over, and nothing happened since that only we could go on with.
+    pub fn suits(&self, offer: &Offer) -> bool {
+        let (version, suite, is_free) = match &self.machine {
+            Machine::Rustls(tls) => (
+                tls.protocol_version(),
+                tls.negotiated_cipher_suite().map(|suite| suite.suite()),
+                // A KeyUpdate that rustls owes the peer is something of TLS 1.3.
+                tls.protocol_version() == Some(ProtocolVersion::TLSv1_2)
+                    && !tls.is_handshaking()
+                    && !tls.wants_write(),
+            ),
+            Machine::Direct(direct) => {
+                (Some(direct.protocol_version()), Some(direct.cipher_suite()), !direct.owes_key_update())
+            }
+            Machine::Gone => return false,
+        };
+        let taken = version
+            .zip(suite.and_then(Cipher::of_suite))
+            .is_some_and(|(version, cipher)| offer.takes(version, cipher));
+        taken && is_free && !self.is_ended && !self.is_failed
+    }
+
+    /// Bytes until the record that has begun is all here, or its header; 0 when none has.
+    pub fn missing(&self) -> usize {
+        match &self.incoming[self.start..] {
+            [] => 0,
+            [_, _, _, high, low, rest @ ..] => {
+                usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(rest.len())
+            }
+            begun => 5 - begun.len(),
+        }
+    }
+
+    /// Whether the next record is all here.
+    pub fn has_whole_record(&self) -> bool {
+        self.incoming.len() > self.start && self.missing() == 0
+    }
+
+    /// Gives the records to the kernel. Answers the keys to come and how many records ours has sealed; `None` when nothing has changed: there is something
+    /// received and unread, or sealed and unsent, or the kernel refuses.
+    ///
+    /// # Errors
+    /// When the connection is over: the kernel has refused, and there is no way back.
+    pub fn give_to_kernel(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Keys, u64)>> {
+        let is_between = self.incoming.len() == self.start && self.outgoing_len == 0;
+        if !is_between || kernel::attach(socket).is_err() {
+            return Ok(None);
+        }
+        match std::mem::replace(&mut self.machine, Machine::Gone) {
+            Machine::Direct(direct) => match direct.give_to_kernel(socket) {
+                Ok(()) => Ok(Some(direct.into_keys())),
+                Err(Refusal::Whole(_)) => {
+                    self.machine = Machine::Direct(direct);
+                    Ok(None)
+                }
+                Err(Refusal::Half(error)) => Err(error),
+            },
+            Machine::Rustls(tls) => {
+                let version = tls.protocol_version().ok_or(io::ErrorKind::NotConnected)?;
+                let (secrets, keys) = tls.dangerous_into_kernel_connection().map_err(invalid)?;
+                let ((received, receive), (sealed, transmit)) = (&secrets.rx, &secrets.tx);
+                kernel::give(socket, version, (*received, receive), (*sealed, transmit))
+                    .map_err(Refusal::into_error)?;
+                Ok(Some((keys, *sealed)))
+            }
+            Machine::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn advance_direct(&mut self) -> io::Result<Progress> {

@@ -3,13 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use compio::BufResult;
 use compio::buf::{IntoInner, IoBuf};
+use compio::io::ancillary::{AsyncReadAncillary, AsyncWriteAncillary};
 use compio::io::{AsyncRead, AsyncWrite, AsyncWriteZerocopy};
 use compio::net::TcpStream;
 
+use super::record_type::{self, ControlMessage};
 use super::zero_copy::{self, Lender};
 use crate::connections::{Admission, Connections, Patience};
 use crate::stopwatch::Stopwatch;
@@ -66,6 +69,44 @@ impl Tcp {
     /// # Errors
     /// `TimedOut` when the peer is late, else the socket's.
     pub async fn receive(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let room = buffer.capacity() - buffer.len();
+        self.receive_at_most(buffer, room).await
+    }
+
+    /// The same, of `count` bytes at most.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive_at_most(&mut self, buffer: Vec<u8>, count: usize) -> (io::Result<usize>, Vec<u8>) {
+        self.receive_by(buffer, async |mut socket, buffer| {
+            let filled = buffer.len();
+            let BufResult(result, slice) = socket.read(buffer.slice(filled..filled + count)).await;
+            (result, slice.into_inner())
+        })
+        .await
+    }
+
+    /// Receives data, or a record of another type, where the kernel opens them: its type, and how many bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive_record(&mut self, buffer: Vec<u8>) -> (io::Result<(u8, usize)>, Vec<u8>) {
+        let receive = async |mut socket: &TcpStream, (buffer, message): (Vec<u8>, ControlMessage)| {
+            let filled = buffer.len();
+            let BufResult(result, (slice, message)) =
+                socket.read_with_ancillary(buffer.slice(filled..), message).await;
+            (result.map(|(count, ..)| count), (slice.into_inner(), message))
+        };
+        let (result, (buffer, message)) = self.receive_by((buffer, ControlMessage::new()), receive).await;
+        (result.map(|count| (record_type::read(&message), count)), buffer)
+    }
+
+    /// One receive, within its limits.
+    async fn receive_by<T>(
+        &mut self,
+        buffer: T,
+        receive: impl AsyncFnOnce(&TcpStream, T) -> (io::Result<usize>, T),
+    ) -> (io::Result<usize>, T) {
         if self.is_receiving {
             return (Err(io::Error::other("an earlier receive was abandoned")), buffer);
         }
@@ -76,8 +117,7 @@ impl Tcp {
             return (self.end_of_patience(), buffer);
         }
         self.is_receiving = true;
-        let filled = buffer.len();
-        let BufResult(result, slice) = (&self.socket).read(buffer.slice(filled..)).await;
+        let (result, buffer) = receive(&self.socket, buffer).await;
         self.is_receiving = false;
         self.admission.end_receive(*result.as_ref().unwrap_or(&0));
         let result = match result {
@@ -87,7 +127,7 @@ impl Tcp {
             }
             other => other,
         };
-        (result, slice.into_inner())
+        (result, buffer)
     }
 
     /// Sends the first `len` bytes of `buffer`; answers a buffer to go on with, which is another one as long as the kernel needs this one.
@@ -102,7 +142,15 @@ impl Tcp {
         }
     }
 
-    async fn send_copied<B: IoBuf>(&mut self, mut buffer: B, mut range: Range<usize>) -> (io::Result<()>, B) {
+    /// Sends a part of `buffer`, which the kernel copies.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_copied<B: IoBuf>(
+        &mut self,
+        mut buffer: B,
+        mut range: Range<usize>,
+    ) -> (io::Result<()>, B) {
         while !range.is_empty() {
             self.admission.begin_send();
             let BufResult(result, slice) = (&self.socket).write(buffer.slice(range.clone())).await;
@@ -146,6 +194,42 @@ impl Tcp {
         let spare = lender.lend(buffer, notices);
         self.lender = Some(lender);
         (result, spare)
+    }
+
+    /// Sends a record of a type, where the kernel seals them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_record(&mut self, kind: u8, content: Vec<u8>) -> io::Result<()> {
+        self.admission.begin_send();
+        let BufResult(result, _) =
+            (&self.socket).write_with_ancillary(content, record_type::write(kind)).await;
+        self.end_send(result).map(|_| ())
+    }
+
+    /// Waits until a send would not have to wait for the peer.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer takes nothing for too long, else the socket's.
+    pub async fn writable(&mut self) -> io::Result<()> {
+        let poll = self.socket.to_poll_fd()?;
+        self.admission.begin_send();
+        let result = poll.write_ready().await;
+        self.admission.end_send(0);
+        if self.admission.is_late() { Err(io::ErrorKind::TimedOut.into()) } else { result }
+    }
+
+    /// The error that waits on the socket for its next operation, if any.
+    ///
+    /// # Errors
+    /// The kernel's, when it does not say.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
+    /// The socket, to set its options.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Notes that a send ended, and what that means.

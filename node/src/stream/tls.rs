@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::Stream;
+use super::kernel::{KernelStream, Offer};
 use super::records::{Progress, RECORD_LEN, Records};
 use super::tcp::Tcp;
 use crate::connections::Patience;
@@ -43,6 +45,49 @@ impl TlsStream {
             }
         }
         Ok(stream)
+    }
+
+    /// Gives the records to the kernel, if it takes those of this connection, and answers how the connection goes on. A record that has begun is waited for, within
+    /// the time for heads: the kernel could not open the rest of it.
+    ///
+    /// # Errors
+    /// As for [`TlsStream::fill`], and when the kernel takes one direction alone, though it had offered both.
+    pub async fn hand_over(mut self, offer: &Offer) -> io::Result<Stream> {
+        if !self.records.suits(offer) {
+            return Ok(self.stay());
+        }
+        self.tcp.allow(Patience::Head);
+        loop {
+            self.advance().await?;
+            if !self.records.suits(offer) {
+                return Ok(self.stay());
+            }
+            if self.records.has_whole_record() {
+                continue;
+            }
+            self.flush().await?;
+            let missing = self.records.missing();
+            if missing == 0 {
+                break;
+            }
+            if self.receive_at_most(missing).await? == 0 {
+                return Ok(self.stay());
+            }
+        }
+        let given = self.records.give_to_kernel(self.tcp.as_fd());
+        let metrics = self.tcp.shared_connections();
+        let metrics = metrics.metrics();
+        if !matches!(given, Ok(Some(_))) {
+            metrics.kernel_tls_refusals.add(1);
+        }
+        let Some((keys, sealed_count)) = given? else { return Ok(self.stay()) };
+        metrics.kernel_tls_connections.add(1);
+        let stream = KernelStream::new(self.tcp, keys, self.records.plaintext(), sealed_count, offer);
+        Ok(Stream::Kernel(Box::new(stream)))
+    }
+
+    fn stay(self) -> Stream {
+        Stream::Tls(Box::new(self))
     }
 
     /// See [`super::Stream::plaintext`].
@@ -212,6 +257,14 @@ impl TlsStream {
         let (result, incoming) = self.tcp.receive(incoming).await;
         self.records.put_incoming(incoming);
         self.is_hungry = matches!(result, Ok(count) if count == room);
+        result
+    }
+
+    async fn receive_at_most(&mut self, count: usize) -> io::Result<usize> {
+        let mut incoming = self.records.take_incoming(false)?;
+        incoming.reserve_exact(count);
+        let (result, incoming) = self.tcp.receive_at_most(incoming, count).await;
+        self.records.put_incoming(incoming);
         result
     }
 }

@@ -47,7 +47,7 @@ impl Service for Obedient {
             let Ok(()) = self.obey(&mut stream, name, number.parse().unwrap_or(0)).await else { return };
             let operation = OperationIndex(usize::from(name != "echo"));
             self.context.core_metrics().count_request(operation, 200, Duration::from_micros(120));
-            if name == "bye" || stream.is_draining() {
+            if name == "bye" || stream.is_ending() {
                 return stream.close().await;
             }
             stream.shrink();

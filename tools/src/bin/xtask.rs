@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use tools::step::{self, Failure};
-use tools::{arrows, bench, clients, format, fuzz, perf, sim, workspace};
+use tools::{arrows, bench, clients, format, fuzz, perf, sim, vm, workspace};
 
 /// Checks, tests and exercises the repository.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ enum Xtask {
     Sim(sim::Options),
     /// Real S3 clients against a node, over HTTPS
     Clients(clients::Options),
+    /// Tests of kernel TLS, in a virtual machine whose kernel has it
+    Vm(vm::Options),
     /// Benches, in release
     Bench(bench::Options),
     /// Where the node's time goes under load: a flame graph and a table
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Xtask::Crash { rounds, more } => crash(rounds, &more),
         Xtask::Sim(options) => sim::run(&options),
         Xtask::Clients(options) => clients::run(&options),
+        Xtask::Vm(options) => vm::run(&options),
         Xtask::Bench(options) => bench::run(&options),
         Xtask::Profile(options) => perf::profile::run(&options),
         Xtask::Perf(options) => perf::run(&options),

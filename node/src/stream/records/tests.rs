@@ -332,7 +332,7 @@ fn exchange(records: &mut Records, client: &mut ClientConnection, question: &[u8
 }
 
 #[test]
-fn after_a_handshake_with_aes_the_records_are_ours_and_else_those_of_rustls() {
+fn the_records_of_tls_1_3_are_ours_and_those_of_tls_1_2_rustls_s() {
     let (server, client_config) = configs();
     let (records, _) = connected(server.clone(), client_config(&rustls::version::TLS13), 4096);
     assert!(matches!(records.machine, Machine::Direct(_)));
