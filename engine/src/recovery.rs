@@ -630,16 +630,21 @@ impl<D: Device> Replay<D> {
     async fn heal(&self, current: Current) -> Result<bool> {
         let all = &current.header.places;
         let accepted = current.image.padded();
+        let mut failure = None;
         loop {
             let table = &self.core.store.table;
             let places: Vec<Place> =
                 all.iter().filter(|place| table.takes_writes(&[**place])).copied().collect();
+            if let (true, Some(failure)) = (places.is_empty(), failure) {
+                // A flush that fails may take with it what was just read. The next start sees what is left.
+                return Err(failure);
+            }
             if places.is_empty() || bugs::is_planted(Bug::HealSkipped) {
                 return Ok(places.len() == all.len());
             }
             match self.heal_copies(&current.header, &places, current.image.begin, &accepted).await {
                 // The rest may still do.
-                Err(Error::Fenced { .. }) => {}
+                Err(error @ Error::Fenced { .. }) => failure = Some(error),
                 healed => return healed.map(|()| places.len() == all.len()),
             }
         }
