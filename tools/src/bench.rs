@@ -38,6 +38,8 @@ enum Name {
     Directory,
     /// Frames and records: seals and encoding
     Seal,
+    /// Objects in frames: written, read, and 4 KiB of them read.
+    LargeObjects,
     /// AES-256-GCM of three libraries
     Ciphers,
     /// Puts that are committed together, on a device in memory
@@ -63,6 +65,7 @@ impl Name {
             Name::Index => "index",
             Name::Directory => "directory",
             Name::Seal => "seal",
+            Name::LargeObjects => "large_objects",
             Name::Ciphers => "ciphers",
             Name::Commit => "commit",
             Name::Protocol => "protocol",
