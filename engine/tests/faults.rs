@@ -793,7 +793,7 @@ fn what_one_copy_lacks_and_another_does_not_give_out_is_unreadable_and_not_damag
             devices[damaged].with_bytes(|bytes| bytes[layout.segment_offset as usize..].fill(0x5a));
             devices[unreadable].fail_reads(0..64 << 20);
             for key in ["small", "large"] {
-                let error = store.get(key).await.err().expect("no copy is there");
+                let error = store.get(key).await.expect_err("no copy is there");
                 assert!(matches!(error, Error::Io { .. }), "{key}: {error}");
             }
             devices[unreadable].heal();
