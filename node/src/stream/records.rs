@@ -201,9 +201,14 @@ impl Records {
         }
     }
 
+    /// Bytes that have come and are not opened.
+    pub fn unopened_len(&self) -> usize {
+        self.incoming.len() - self.start
+    }
+
     /// Whether the next record is all here.
     pub fn has_whole_record(&self) -> bool {
-        self.incoming.len() > self.start && self.missing() == 0
+        self.unopened_len() > 0 && self.missing() == 0
     }
 
     /// Gives the records to the kernel. Answers the keys to come and how many records ours has sealed; `None` when nothing has changed: there is something

@@ -58,8 +58,11 @@ impl TlsStream {
         }
         self.tcp.allow(Patience::Head);
         loop {
+            let unopened_len = self.records.unopened_len();
             self.advance().await?;
-            if !self.records.suits(offer) {
+            // A record that is left as it is waits for more: the beginning of a handshake message, say.
+            let is_stuck = self.records.has_whole_record() && self.records.unopened_len() == unopened_len;
+            if is_stuck || !self.records.suits(offer) {
                 return Ok(self.stay());
             }
             if self.records.has_whole_record() {
