@@ -82,6 +82,8 @@ struct Shared<D: Device> {
     changes: Cell<u64>,
     /// Grows with each change of the runs.
     installs: Cell<u64>,
+    /// A merge came to need more than was expected of it: until the runs change, the most that one may need is what it needs.
+    is_misjudged: Cell<bool>,
 }
 
 impl<D: Device> Lsm<D> {
@@ -111,6 +113,7 @@ impl<D: Device> Lsm<D> {
             next_run: Cell::new(next_run),
             changes: Cell::new(0),
             installs: Cell::new(0),
+            is_misjudged: Cell::new(false),
         };
         Lsm { shared: Rc::new(shared) }
     }
@@ -229,12 +232,20 @@ impl<D: Device> Lsm<D> {
     pub async fn merge(&self, plan: &MergePlan) -> Result<Rc<Run<D>>> {
         let runs = self.shared.runs();
         let runs = &runs[self.shared.place_of(plan)];
-        let expected = runs.iter().map(|run| run.summary().block_count).sum();
-        self.shared.check_room(expected)?;
-        let mut writer = self.shared.run_writer(Purpose::Upkeep, expected)?;
-        merge_entries(&mut writer, runs, plan.is_bottom).await?;
+        self.shared.check_room(self.shared.expected_blocks(runs, plan.is_bottom))?;
+        let merged = self.write_merged(runs, plan.is_bottom).await;
+        if matches!(merged, Err(Error::Full)) {
+            self.shared.is_misjudged.set(true);
+        }
+        merged
+    }
+
+    async fn write_merged(&self, runs: &[Rc<Run<D>>], is_bottom: bool) -> Result<Rc<Run<D>>> {
+        let most = runs.iter().map(|run| run.summary().block_count).sum();
+        let mut writer = self.shared.run_writer(Purpose::Upkeep, most)?;
+        merge_entries(&mut writer, runs, is_bottom).await?;
         merge_pairs(&mut writer, runs, BlockKind::Added).await?;
-        if !plan.is_bottom {
+        if !is_bottom {
             merge_pairs(&mut writer, runs, BlockKind::Removed).await?;
         }
         writer.finish(self.shared.cache.clone()).await
@@ -244,7 +255,7 @@ impl<D: Device> Lsm<D> {
     pub(crate) fn segments_needed(&self, plan: &MergePlan) -> u32 {
         let runs = self.shared.runs();
         let runs = &runs[self.shared.place_of(plan)];
-        self.shared.segments_needed(runs.iter().map(|run| run.summary().block_count).sum())
+        self.shared.segments_needed(self.shared.expected_blocks(runs, plan.is_bottom))
     }
 
     /// Whether there is room for a merge of so many blocks.
@@ -321,6 +332,20 @@ impl<D: Device> Shared<D> {
         if is_room { Ok(()) } else { Err(Error::Full) }
     }
 
+    /// Blocks that a merge of those runs will write. In a bottom merge removals cancel what they remove, and the pairs of the hash index tell how much that is;
+    /// entries go with them. A store whose runs hold most things several times could otherwise never get the room to have them once.
+    fn expected_blocks(&self, runs: &[Rc<Run<D>>], is_bottom: bool) -> u32 {
+        let most: u32 = runs.iter().map(|run| run.summary().block_count).sum();
+        let added: u64 = runs.iter().map(|run| run.descriptor().added_count).sum();
+        if !is_bottom || added == 0 || self.is_misjudged.get() {
+            return most;
+        }
+        let removed: u64 = runs.iter().map(|run| run.descriptor().removed_count).sum();
+        let left = u128::from(most) * u128::from(added.saturating_sub(removed)) / u128::from(added);
+        // A quarter more, for what pairs do not tell.
+        u32::try_from(left + left / 4 + 1).map_or(most, |expected| expected.min(most))
+    }
+
     /// Segments that have to be free before so many blocks are written.
     fn segments_needed(&self, block_count: u32) -> u32 {
         let left = (self.core.store.table.free_and_reserve().1 / MERGE_RESERVE_SHARE).max(MERGE_RESERVE_MIN);
@@ -351,6 +376,7 @@ impl<D: Device> Shared<D> {
         let replaced = runs.splice(place, new).collect();
         *self.runs.borrow_mut() = runs.into();
         self.installs.set(self.installs.get() + 1);
+        self.is_misjudged.set(false);
         replaced
     }
 
