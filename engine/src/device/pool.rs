@@ -33,7 +33,7 @@ const CHUNK_SIZE: usize = 2 * 1024 * 1024;
 /// What one thread carves at most: some 250 transfers in flight of the usual size.
 const POOL_LEN_MAX: usize = 64 * 1024 * 1024;
 
-/// And as much beside it for larger ones, whichever are asked for first.
+/// And a quarter of that beside it for larger ones: whichever are asked for first, the others get theirs.
 const POOL_LEN_LARGE_MAX: usize = POOL_LEN_MAX / 4;
 
 /// Memory of one buffer.

@@ -99,6 +99,17 @@ pub fn is_modest(runs: &[RunSummary]) -> bool {
     newer.iter().map(|run| u64::from(run.block_count)).sum::<u64>() <= u64::from(oldest.block_count)
 }
 
+/// Blocks that a bottom merge of runs of so many blocks will write. Removals cancel there what they remove; the pairs of the hash index tell how much that is, and
+/// entries go with them. A store whose runs hold most things several times could otherwise never get the room to have them once.
+pub(super) fn bottom_blocks(most: u32, added: u64, removed: u64) -> u32 {
+    if added == 0 {
+        return most;
+    }
+    let left = u128::from(most) * u128::from(added.saturating_sub(removed)) / u128::from(added);
+    // A quarter more, for what pairs do not tell.
+    u32::try_from(left + left / 4 + 1).map_or(most, |expected| expected.min(most))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +145,17 @@ mod tests {
         let old = |id| RunSummary { id, block_count: if id < 8 { 100 } else { 1 } };
         let plan = choose_merge_within(&(0..10).map(old).collect::<Vec<_>>(), |blocks| blocks < 100);
         assert_eq!(plan, Some(MergePlan { runs: vec![8, 9], is_bottom: true }));
+    }
+
+    #[test]
+    fn a_bottom_merge_is_expected_to_write_what_is_left_and_a_quarter_but_never_more_than_it_reads() {
+        // Three of four pairs are removed by others.
+        assert_eq!(bottom_blocks(400, 4000, 3000), 126);
+        assert_eq!(bottom_blocks(400, 4000, 0), 400);
+        assert_eq!(bottom_blocks(400, 4000, 4000), 1);
+        // Without pairs nobody knows.
+        assert_eq!(bottom_blocks(400, 0, 0), 400);
+        assert_eq!(bottom_blocks(u32::MAX, u64::MAX, 1), u32::MAX);
     }
 
     #[test]

@@ -54,6 +54,7 @@ use crate::limits::{RUN_BLOCK_PAYLOAD, RUN_BLOCK_SIZE};
 use crate::segment::table::Purpose;
 
 pub use cache::BlockCache;
+use choose::bottom_blocks;
 pub use choose::{MergePlan, RunSummary, choose_merge, choose_merge_within, is_modest};
 pub use cursor::Cursor;
 pub(crate) use group::Following;
@@ -332,18 +333,15 @@ impl<D: Device> Shared<D> {
         if is_room { Ok(()) } else { Err(Error::Full) }
     }
 
-    /// Blocks that a merge of those runs will write. In a bottom merge removals cancel what they remove, and the pairs of the hash index tell how much that is;
-    /// entries go with them. A store whose runs hold most things several times could otherwise never get the room to have them once.
+    /// Blocks that a merge of those runs will write.
     fn expected_blocks(&self, runs: &[Rc<Run<D>>], is_bottom: bool) -> u32 {
-        let most: u32 = runs.iter().map(|run| run.summary().block_count).sum();
-        let added: u64 = runs.iter().map(|run| run.descriptor().added_count).sum();
-        if !is_bottom || added == 0 || self.is_misjudged.get() {
+        let most = runs.iter().map(|run| run.summary().block_count).sum();
+        if !is_bottom || self.is_misjudged.get() {
             return most;
         }
-        let removed: u64 = runs.iter().map(|run| run.descriptor().removed_count).sum();
-        let left = u128::from(most) * u128::from(added.saturating_sub(removed)) / u128::from(added);
-        // A quarter more, for what pairs do not tell.
-        u32::try_from(left + left / 4 + 1).map_or(most, |expected| expected.min(most))
+        let added = runs.iter().map(|run| run.descriptor().added_count).sum();
+        let removed = runs.iter().map(|run| run.descriptor().removed_count).sum();
+        bottom_blocks(most, added, removed)
     }
 
     /// Segments that have to be free before so many blocks are written.
