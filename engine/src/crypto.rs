@@ -16,7 +16,7 @@
 //! HKDF-Expand (RFC 5869) of one block is `HMAC(key, info || 0x01)`; a cached HMAC key makes it a third of the library's time.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, RwLock};
+use std::sync::RwLock;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
@@ -40,8 +40,6 @@ pub const CATALOG_NAMESPACE: NamespaceId = NamespaceId(u32::MAX);
 
 const CATALOG_KEY_VERSION: KeyVersion = KeyVersion(0);
 const OBJECT_KEY_LABEL: &[u8; 16] = b"basalt object v1";
-
-const UNKNOWN_NAMESPACE: Error = Error::Key { what: "data of an unknown namespace" };
 
 /// A source of random bytes: the system's, or a seeded one in simulation.
 pub trait Random: Send {
@@ -96,14 +94,14 @@ pub struct Keyring {
     store: StoreId,
     master: MasterKey,
     /// Looked into for every object that is read: a few comparisons find a key sooner than a hash does.
-    derivers: RwLock<BTreeMap<(NamespaceId, KeyVersion), Arc<Deriver>>>,
+    derivers: RwLock<BTreeMap<(NamespaceId, KeyVersion), Deriver>>,
     /// Namespaces that have, or once had, encryption off: only what is theirs may lie unencrypted. Elsewhere a checksum proves nothing, since whoever can
     /// write a device can make one.
     unencrypted: RwLock<HashSet<NamespaceId>>,
 }
 
 /// Derives the object keys of one namespace key.
-pub struct Deriver(hmac::Key);
+struct Deriver(hmac::Key);
 
 impl std::fmt::Debug for Deriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,7 +115,7 @@ impl Deriver {
     }
 
     /// The key of that object.
-    pub fn object_key(&self, object: ObjectId) -> ObjectKey {
+    fn object_key(&self, object: ObjectId) -> ObjectKey {
         let mut info = [0u8; 33];
         info[..16].copy_from_slice(OBJECT_KEY_LABEL);
         info[16..32].copy_from_slice(&object.0);
@@ -134,7 +132,7 @@ fn aead_key(bytes: &[u8]) -> LessSafeKey {
 impl Keyring {
     /// The keys of that store: the catalog's for now; namespaces are added as the catalog is read.
     pub fn new(store: StoreId, master: MasterKey) -> Self {
-        let catalog = Arc::new(Deriver::new(&master.derive(store, b"catalog")));
+        let catalog = Deriver::new(&master.derive(store, b"catalog"));
         let derivers = RwLock::new(BTreeMap::from([((CATALOG_NAMESPACE, CATALOG_KEY_VERSION), catalog)]));
         Keyring { store, master, derivers, unencrypted: RwLock::default() }
     }
@@ -201,16 +199,10 @@ impl Keyring {
                 .map_err(|_| Error::Key { what: "a namespace key" })?;
             let key: &[u8; KEY_SIZE] =
                 (&*key).try_into().map_err(|_| Error::Key { what: "a namespace key" })?;
-            let deriver = Arc::new(Deriver::new(key));
+            let deriver = Deriver::new(key);
             self.derivers.write().expect("no holder panics").insert((namespace.id, wrapped.version), deriver);
         }
         Ok(())
-    }
-
-    /// What derives the object keys of that namespace key.
-    pub fn deriver(&self, namespace: NamespaceId, version: KeyVersion) -> Result<Arc<Deriver>> {
-        let derivers = self.derivers.read().expect("no holder panics");
-        derivers.get(&(namespace, version)).cloned().ok_or(UNKNOWN_NAMESPACE)
     }
 
     fn wrapping_key(&self) -> LessSafeKey {
@@ -413,7 +405,8 @@ impl Keyring {
             SealKind::Checksum => Err(Error::Key { what: "unencrypted data of an encrypted namespace" }),
             SealKind::Aes256Gcm => {
                 let derivers = self.derivers.read().expect("no holder panics");
-                let deriver = derivers.get(&(namespace, version)).ok_or(UNKNOWN_NAMESPACE)?;
+                let unknown = Error::Key { what: "data of an unknown namespace" };
+                let deriver = derivers.get(&(namespace, version)).ok_or(unknown)?;
                 Ok(deriver.object_key(object))
             }
         }
