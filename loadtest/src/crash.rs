@@ -29,8 +29,8 @@ use model::Slot;
 use node::{Node, NodePaths};
 use worker::Worker;
 
-/// Two small devices, so that a run fits everywhere.
-const CONFIG: &str = "[store]\ndevice_size = \"4GiB\"\n";
+/// Two devices that fit everywhere, and small enough that a long run has to compact them.
+const CONFIG: &str = "[store]\ndevice_size = \"1GiB\"\n";
 /// Objects of neighbouring keys lie in different buckets, and so in different cores' logs.
 const BUCKETS: [&str; 3] = ["crash-a", "crash-b", "crash-c"];
 const THREAD_COUNT: u64 = 4;
@@ -49,9 +49,9 @@ pub struct Plan {
     pub seed: u64,
     /// An empty or absent directory for data, configuration and log.
     pub dir: PathBuf,
-    /// The node's configuration; `None` is two devices of 4 GiB.
+    /// The node's configuration; `None` is two devices of 1 GiB.
     pub config: Option<PathBuf>,
-    /// Bytes of small objects per round at most: a log that is not compacted yet only grows.
+    /// Bytes of small objects per round at most.
     pub small_bytes_max: u64,
     /// Bytes of large objects per round at most.
     pub large_bytes_max: u64,

@@ -28,10 +28,10 @@ pub struct Arguments {
     /// Empty or absent directory for the data; removed after a clean run [default: target/crash-SEED]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Configuration of the node [default: two device files of 4 GiB]
+    /// Configuration of the node [default: two device files of 1 GiB]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Bytes of small objects to write in the whole run; a log that is not compacted keeps them all
+    /// Bytes of small objects to write in the whole run
     #[arg(long, value_name = "SIZE", default_value = "500MiB")]
     small: Size,
     /// Bytes of large objects and parts to write in the whole run
