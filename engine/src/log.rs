@@ -145,7 +145,7 @@ impl Log {
             locks: Vec::new(),
             temperature: Temperature::Hot,
             // Without it nothing else can be written, and no space comes back.
-            purpose: Purpose::Upkeep,
+            purpose: Purpose::Move,
         };
         let opening = Queued { lsn: resume.next_lsn, change, done: completion().0 };
         Log {
@@ -172,13 +172,6 @@ impl Log {
 
     /// Whether new data of that length may be queued: it and all that is queued must fit without touching the reserve.
     pub(crate) fn admit_data<D: Device>(&self, core: &Core<D>, record_len: usize) -> Result<()> {
-        match self.try_admit_data(core, record_len) {
-            Err(Error::Full) if core.store.table.waits_no_more() => self.try_admit_data(core, record_len),
-            result => result,
-        }
-    }
-
-    fn try_admit_data<D: Device>(&self, core: &Core<D>, record_len: usize) -> Result<()> {
         core.store.table.admit_data()?;
         let tail_left = self.tail(Temperature::Hot).map_or(0, |tail| core.store.segment_size - tail.offset);
         let queued = self.queued_len.get() + padded(record_len) as u64;

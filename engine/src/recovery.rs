@@ -75,7 +75,8 @@ struct Restored<D: Device> {
 }
 
 /// Opens a shard: its checkpoint, and the log after it. Shard 0 comes first, since the others need the keys in its catalog. The shard's session begins with
-/// its first write, which must wait for the end of recovery ([`crate::segment::table::SegmentTable::finish_recovery`]): before, no space is known to be free.
+/// its first write, which must wait for the end of recovery ([`crate::segment::table::SegmentTable::finish_recovery`]): before, no space is known to be free. With
+/// a device away it begins here: nothing is freed before the sessions of all shards have begun, and a full store takes no first write.
 ///
 /// A store that takes no writes (a device is missing) opens all the same, for reading. With shard 0 open, damaged superblock copies are written again.
 ///
@@ -87,6 +88,10 @@ pub async fn open_shard<D: Device>(
     progress: impl FnMut(Progress),
 ) -> Result<Rc<Shard<D>>> {
     let shard = open_watched(core.clone(), id, progress, &mut |_| {}).await?;
+    if core.store.table.awaits_sessions() {
+        // If it can't, the shard's first write says so.
+        let _ = shard.begin_session().await;
+    }
     if id == ShardId(0) {
         core.mend_superblocks().await;
     }

@@ -5,13 +5,47 @@ mod support;
 use engine::format::record::RecordHeader;
 use engine::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use engine::format::superblock::{Superblock, Verdict};
-use engine::ids::{DeviceIndex, StoreId};
+use engine::ids::{DeviceIndex, StoreId, UnixMillis, UserId};
 use engine::{Content, Error, Layout, Precondition, Store, Upkeep};
 use futures_util::future::join_all;
 use support::*;
 use zerocopy::IntoBytes;
 
 const MIB: usize = 1 << 20;
+
+/// Three devices and two copies after a crash: the last batch of a log reached one copy only, and was not acknowledged.
+struct Torn {
+    devices: Vec<MemoryDevice>,
+    /// The device that has the batch.
+    ahead: usize,
+    /// The one that lacks it.
+    behind: usize,
+}
+
+impl Torn {
+    /// The batch is that of this put, at the end of the log that was written last.
+    async fn by_put(store: TestStore, mut devices: Vec<MemoryDevice>, key: &str, bytes: &[u8]) -> Self {
+        let header = records(&store).pop().expect("records").0;
+        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
+        let stale = devices[behind].copy();
+        store.put(key, bytes).await.expect("stored");
+        drop(store);
+        devices[behind] = stale;
+        Torn { devices, ahead, behind }
+    }
+
+    fn without_ahead(&self) -> [MemoryDevice; 2] {
+        [self.devices[self.behind].clone(), self.third()]
+    }
+
+    fn without_behind(&self) -> [MemoryDevice; 2] {
+        [self.devices[self.ahead].clone(), self.third()]
+    }
+
+    fn third(&self) -> MemoryDevice {
+        self.devices[3 - self.ahead - self.behind].clone()
+    }
+}
 
 #[test]
 fn a_record_header_of_zeroes_in_one_copy_is_not_the_end_of_the_log() {
@@ -47,29 +81,20 @@ fn a_tail_that_one_copy_has_is_completed_though_a_checkpoint_came_between() {
         let devices = formatted(3, 64 * MIB, 2).await;
         let store = TestStore::open(&devices).await.expect("opened");
         store.put("a", b"acknowledged").await.expect("stored");
-        let header = records(&store).pop().expect("records").0;
-        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
-        let third = 3 - ahead - behind;
-        let stale = devices[behind].copy();
-        // The crash: this batch reached one copy only, and was not acknowledged.
-        store.put("a", b"in flight").await.expect("stored");
-        drop(store);
-        let mut devices = devices;
-        devices[behind] = stale;
+        let torn = Torn::by_put(store, devices, "a", b"in flight").await;
         // `behind` is away, and a checkpoint is made.
-        let one = TestStore::open(&[devices[ahead].clone(), devices[third].clone()]).await.expect("opened");
+        let one = TestStore::open(&torn.without_behind()).await.expect("opened");
         assert_eq!(one.get("a").await.expect("seen"), b"in flight");
         for shard in &one.shards {
             shard.checkpoint().await.expect("a checkpoint");
         }
         drop(one);
         // It is back, and all are there for a while.
-        let all = TestStore::open(&devices).await.expect("opened");
+        let all = TestStore::open(&torn.devices).await.expect("opened");
         assert_eq!(all.get("a").await.expect("seen"), b"in flight");
         drop(all);
         // Now the other one is away: one of three, as promised.
-        let other =
-            TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await.expect("opened");
+        let other = TestStore::open(&torn.without_ahead()).await.expect("opened");
         let found = other.get("a").await;
         assert!(found == Ok(b"in flight".to_vec()) || found == Ok(b"acknowledged".to_vec()), "{found:?}");
     });
@@ -81,22 +106,15 @@ fn a_tail_that_one_copy_has_is_completed_where_writes_are_taken_before_the_log_g
         let devices = formatted(3, 64 * MIB, 2).await;
         let store = TestStore::open(&devices).await.expect("opened");
         store.put("a", b"acknowledged").await.expect("stored");
-        let header = records(&store).pop().expect("records").0;
-        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
-        let third = 3 - ahead - behind;
-        let stale = devices[behind].copy();
-        store.put("a", b"in flight").await.expect("stored");
-        drop(store);
-        let mut devices = devices;
-        devices[behind] = stale;
+        let torn = Torn::by_put(store, devices, "a", b"in flight").await;
         // The device that has it gives it out, and takes no more writes.
-        devices[ahead].fail_writes();
-        let store = TestStore::open(&devices).await.expect("opened");
+        torn.devices[torn.ahead].fail_writes();
+        let store = TestStore::open(&torn.devices).await.expect("opened");
         assert_eq!(store.get("a").await.expect("seen"), b"in flight");
         store.put("b", b"after it").await.expect("two devices take writes");
         drop(store);
         // Now it is gone.
-        let rest = TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await.expect("opened");
+        let rest = TestStore::open(&torn.without_ahead()).await.expect("opened");
         assert_eq!(rest.get("a").await.expect("it was seen"), b"in flight");
         assert_eq!(rest.get("b").await.expect("it was acknowledged"), b"after it");
     });
@@ -162,24 +180,52 @@ fn a_tail_that_one_copy_has_is_not_denied_while_both_of_its_devices_are_away_in_
         let devices = formatted(3, 64 * MIB, 2).await;
         let store = TestStore::open(&devices).await.expect("opened");
         store.put("a", b"a").await.expect("stored");
-        let header = records(&store).pop().expect("records").0;
-        let (ahead, behind) = (header.places[0].device.0 as usize, header.places[1].device.0 as usize);
-        let third = 3 - ahead - behind;
-        let stale = devices[behind].copy();
-        store.put("b", b"not acknowledged").await.expect("stored");
-        drop(store);
-        let mut devices = devices;
-        devices[behind] = stale;
-        let one = TestStore::open(&[devices[ahead].clone(), devices[third].clone()]).await.expect("opened");
+        let torn = Torn::by_put(store, devices, "b", b"not acknowledged").await;
+        let one = TestStore::open(&torn.without_behind()).await.expect("opened");
         one.put("c", b"c").await.expect("stored on two devices");
         drop(one);
         // What came in between is on the device that is away now: the shard stays shut rather than without "c".
-        let other = TestStore::open(&[devices[behind].clone(), devices[third].clone()]).await;
+        let other = TestStore::open(&torn.without_ahead()).await;
         assert!(matches!(other.err(), Some(Error::Corrupt { .. })));
-        let all = TestStore::open(&devices).await.expect("all are there again");
+        let all = TestStore::open(&torn.devices).await.expect("all are there again");
         assert_eq!(all.get("a").await, Ok(b"a".to_vec()));
         assert_eq!(all.get("b").await, Ok(b"not acknowledged".to_vec()));
         assert_eq!(all.get("c").await, Ok(b"c".to_vec()));
+    });
+}
+
+#[test]
+fn what_the_end_of_a_log_that_is_away_refers_to_is_not_given_away_by_another_shard() {
+    run(async {
+        let devices = formatted_with(3, 24 * MIB, 2, 2).await;
+        let mut store = TestStore::open(&devices).await.expect("opened");
+        // A bucket at home in the other shard, which fills the store.
+        let home = store.catalog.buckets["b"].home;
+        let mut number = 0;
+        let other = loop {
+            let name = format!("other{number}");
+            let made = store.shards[0].create_bucket(&name, NAMESPACE, UserId(1), "", UnixMillis(1)).await;
+            if made.expect("made").buckets[&name].home != home {
+                break name;
+            }
+            number += 1;
+        };
+        store.catalog = store.shards[0].catalog();
+        store.shards.iter().for_each(|shard| shard.retain_buckets(&store.catalog));
+        store.put("k", &data(1, 700_000)).await.expect("stored");
+        let torn = Torn::by_put(store, devices, "k", &data(2, 700_000)).await;
+        // The device with the end of the log is away while the other shard takes all space there is.
+        let mut degraded = TestStore::open(&torn.without_ahead()).await.expect("opened");
+        degraded.bucket_name = other.leak();
+        let mut stored = 0;
+        while degraded.put(&format!("o{stored}"), &data(3, 700_000)).await.is_ok() {
+            stored += 1;
+        }
+        assert!(stored > 5, "the store was filled: {stored}");
+        drop(degraded);
+        let all = TestStore::open(&torn.devices).await.expect("opened");
+        let read = all.get("k").await;
+        assert!(read == Ok(data(1, 700_000)) || read == Ok(data(2, 700_000)), "{:?}", read.map(|b| b.len()));
     });
 }
 

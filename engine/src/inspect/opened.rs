@@ -92,7 +92,7 @@ impl<D: Device> Opened<D> {
             }
         }
         if !is_any {
-            recovery::open_shard(self.core.clone(), ShardId(0), |_| {}).await?;
+            recovery::open_watched(self.core.clone(), ShardId(0), |_| {}, &mut |_| {}).await?;
         }
         Ok(())
     }

@@ -260,8 +260,8 @@ impl SegmentTable {
     /// Gives out a segment. Its header must be durable on all places before anything else is written to it.
     pub fn allocate(&self, wanted: &Wanted) -> Result<Allocation> {
         match self.try_allocate(wanted) {
-            // A store without any other space could never begin its sessions.
-            Err(Error::Full) if self.is_finish_due.swap(false, SeqCst) => {
+            // Not one segment is left, for a session neither.
+            Err(Error::Full) if wanted.purpose == Purpose::Move && self.is_finish_due.swap(false, SeqCst) => {
                 self.free_what_is_dead();
                 self.try_allocate(wanted)
             }
@@ -276,7 +276,7 @@ impl SegmentTable {
         {
             return Ok(resumed);
         }
-        if slots.devices.iter().filter(|device| device.takes_writes).count() < self.copies {
+        if !slots.has_devices_for(self.copies) {
             return Err(Error::ReadOnly);
         }
         let free = slots.allocatable(self.copies);
@@ -430,13 +430,14 @@ impl SegmentTable {
 
     /// Whether new data may be taken in at all.
     pub fn admit_data(&self) -> Result<()> {
-        let has_room = || self.free_count.load(SeqCst) > self.kept_from_data();
-        if has_room() || (self.waits_no_more() && has_room()) {
+        if self.free_count.load(SeqCst) > self.kept_from_data() {
             return Ok(());
         }
-        let slots = self.slots.lock().expect("no holder panics");
-        let writable = slots.devices.iter().filter(|device| device.takes_writes).count();
-        Err(if writable < self.copies { Error::ReadOnly } else { Error::Full })
+        Err(if self.has_devices_for_copies() { Error::Full } else { Error::ReadOnly })
+    }
+
+    fn has_devices_for_copies(&self) -> bool {
+        self.slots.lock().expect("no holder panics").has_devices_for(self.copies)
     }
 
     /// Free segments that new data may take.
@@ -555,13 +556,9 @@ impl SegmentTable {
         self.awaited_sessions.store(count, SeqCst);
     }
 
-    /// There is no other space: frees what is dead without waiting for sessions. Whether they were waited for.
-    pub(crate) fn waits_no_more(&self) -> bool {
-        let was_waiting = self.is_finish_due.swap(false, SeqCst);
-        if was_waiting {
-            self.free_what_is_dead();
-        }
-        was_waiting
+    /// Whether sessions are waited for, and could begin.
+    pub(crate) fn awaits_sessions(&self) -> bool {
+        self.awaited_sessions.load(SeqCst) > 0 && self.has_devices_for_copies()
     }
 
     /// The session of a shard has begun, durably.
@@ -575,7 +572,9 @@ impl SegmentTable {
     /// Replay is over: frees bulk segments that nothing refers to, and lets the others be filled up; once sessions that are waited for have begun.
     pub fn finish_recovery(&self) {
         self.is_finish_due.store(true, SeqCst);
-        if self.awaited_sessions.load(SeqCst) == 0 && self.is_finish_due.swap(false, SeqCst) {
+        // Without one free segment none could begin: waiting would never end.
+        let is_over = self.awaited_sessions.load(SeqCst) == 0 || self.free_count.load(SeqCst) == 0;
+        if is_over && self.is_finish_due.swap(false, SeqCst) {
             self.free_what_is_dead();
         }
     }
@@ -735,6 +734,10 @@ impl Entry {
 }
 
 impl Slots {
+    fn has_devices_for(&self, copies: usize) -> bool {
+        self.devices.iter().filter(|device| device.takes_writes).count() >= copies
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         self.devices
             .iter()
@@ -961,6 +964,37 @@ mod tests {
         table.session_began();
         let next = table.allocate(&wanted(SegmentKind::Bulk, Purpose::Data)).expect("free");
         assert_ne!(next.id, written.id, "an object lies there that nothing refers to yet");
+    }
+
+    #[test]
+    fn in_a_full_store_what_seems_dead_waits_for_sessions_as_long_as_they_can_begin() {
+        let header = SegmentHeader {
+            id: SegmentId::new(5, SegmentIndex(0)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 0,
+            first_lsn: crate::ids::Lsn(0),
+            temperature: Temperature::Hot,
+            predecessor: Default::default(),
+            places: vec![Place { device: DeviceIndex(0), slot: 2 }],
+        };
+        let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
+        let table = SegmentTable::new(&shape, std::slice::from_ref(&header), Lease(0), 1, 1 << 20, 1);
+        let (data, opening) =
+            (wanted(SegmentKind::Commit, Purpose::Data), wanted(SegmentKind::Commit, Purpose::Move));
+        table.await_sessions(1);
+        table.finish_recovery();
+        assert!(table.awaits_sessions());
+        table.allocate(&data).expect("free");
+        table.allocate(&data).expect("free");
+        assert_eq!(table.allocate(&data), Err(Error::Full));
+        assert_eq!(table.admit_data(), Err(Error::Full));
+        assert!(table.places(header.id).is_some(), "the end of a log that is away may refer to it");
+        table.allocate(&opening).expect("the reserve");
+        assert!(table.places(header.id).is_some());
+        // Nothing at all is left: no session could ever begin.
+        table.allocate(&opening).expect("what seems dead");
+        assert!(table.places(header.id).is_none());
     }
 
     #[test]

@@ -180,11 +180,17 @@ impl<D: Device> Shard<D> {
         }
     }
 
-    async fn run_batch(&self) -> std::result::Result<(), ()> {
+    /// Begins the session, if it has not begun. On failure every queued record has been told.
+    pub(crate) async fn begin_session(&self) -> std::result::Result<(), ()> {
         if let Some(opening) = self.log.begin_session(&self.core).await? {
             self.apply(opening);
             self.core.store.table.session_began();
         }
+        Ok(())
+    }
+
+    async fn run_batch(&self) -> std::result::Result<(), ()> {
+        self.begin_session().await?;
         self.log.run_batch(&self.core).await?.into_iter().for_each(|record| self.apply(record));
         Ok(())
     }
