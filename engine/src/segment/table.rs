@@ -11,35 +11,26 @@
 //! - A commit segment is freed only once it is **retired**: a durable checkpoint contains what its records say, so that no replay reads them.
 //! - A **victim** was chosen by compaction: nothing more is appended to it, and every shard moves what it has there.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use smallvec::SmallVec;
-
+pub use super::entry::Places;
+use super::entry::{Entry, FREE, OPEN, PIN, SEALED};
+use super::slots::{DeviceSlots, Slots, newest_of_each_index};
 use crate::error::{Error, Result};
 use crate::format::body::Extent;
 use crate::format::lease::Lease;
 use crate::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use crate::ids::{DeviceIndex, SegmentId, SegmentIndex};
-use crate::limits::{BLOCK_SIZE, COPIES_MAX, RECORD_ALIGN};
-use crate::placement::{Candidate, choose_devices};
+use crate::limits::BLOCK_SIZE;
+use crate::placement::choose_devices;
 use crate::sim::bugs::{self, Bug};
-
-const FREE: u8 = 0;
-const OPEN: u8 = 1;
-const SEALED: u8 = 2;
-
-/// One pin in the `usage` word. Below it, 2^44 units are 64 million references to a whole bulk segment of 1 GiB; a record in a commit segment has one.
-const PIN: u64 = 1 << 44;
 
 /// Free segments that only compaction may use: one for records and one for frames. With them it makes room when nobody else can do anything any more.
 const MOVE_RESERVE: u32 = 2;
 
 /// New data leaves this share of the segments at most to what upkeep waits for.
 const DEMAND_SHARE: u32 = 3;
-
-const KIND_COMMIT: u8 = 1;
-const KIND_BULK: u8 = 2;
 
 /// All segments of a store.
 pub struct SegmentTable {
@@ -67,45 +58,6 @@ pub struct SegmentTable {
     awaited_sessions: AtomicU32,
     /// Replay is over, and only sessions are waited for.
     is_finish_due: AtomicBool,
-}
-
-#[derive(Default)]
-struct Entry {
-    /// 0 while free.
-    id: AtomicU64,
-    state: AtomicU8,
-    kind: AtomicU8,
-    /// Pins in the upper 20 bits, live bytes below in the unit of the segment's kind: see [`PIN`].
-    usage: AtomicU64,
-    /// One past the last block that an extent refers to.
-    tail_block: AtomicU32,
-    /// Of a commit segment: a durable checkpoint stands for it.
-    is_retired: AtomicBool,
-    /// Chosen by compaction.
-    is_victim: AtomicBool,
-    is_cold: AtomicBool,
-    /// The shard (commit) or the core (bulk) that writes it.
-    stream: AtomicU16,
-    /// The table's clock when it was sealed: tells its age.
-    sealed_at: AtomicU64,
-    places: [AtomicU64; COPIES_MAX],
-}
-
-struct Slots {
-    /// Counter of the last id given.
-    counter: u64,
-    /// Segments given out: what ages are counted in. A counter of ids leaps with each lease.
-    clock: u64,
-    free_indexes: Vec<u32>,
-    devices: Vec<DeviceSlots>,
-    /// Bulk segments with room at their end, from before the last start.
-    resumable: Vec<SegmentId>,
-}
-
-struct DeviceSlots {
-    total: u32,
-    free: Vec<u32>,
-    takes_writes: bool,
 }
 
 /// Who asks for a segment; the later may use more of the reserve.
@@ -659,138 +611,6 @@ impl SegmentTable {
     }
 }
 
-impl Entry {
-    fn open(&self, id: SegmentId, wanted: &Wanted, places: &[Place]) {
-        self.fill(wanted.kind, wanted.temperature, wanted.stream, places);
-        self.usage.store(0, SeqCst);
-        self.tail_block.store(1, SeqCst);
-        self.state.store(OPEN, SeqCst);
-        self.id.store(id.0, SeqCst);
-    }
-
-    fn adopt(&self, header: &SegmentHeader, sealed_at: u64) {
-        self.fill(header.kind, header.temperature, header.stream, &header.places);
-        self.sealed_at.store(sealed_at, SeqCst);
-        self.tail_block.store(1, SeqCst);
-        self.state.store(SEALED, SeqCst);
-        self.id.store(header.id.0, SeqCst);
-    }
-
-    fn fill(&self, kind: SegmentKind, temperature: Temperature, stream: u16, places: &[Place]) {
-        self.is_retired.store(false, SeqCst);
-        self.is_victim.store(false, SeqCst);
-        self.is_cold.store(temperature == Temperature::Cold, SeqCst);
-        self.stream.store(stream, SeqCst);
-        let kind = match kind {
-            SegmentKind::Commit => KIND_COMMIT,
-            SegmentKind::Bulk => KIND_BULK,
-        };
-        self.kind.store(kind, SeqCst);
-        for (i, slot) in self.places.iter().enumerate() {
-            // 0 is "no copy": the device number is stored plus one.
-            let packed = places.get(i).map_or(0, |p| (u64::from(p.device.0) + 1) << 32 | u64::from(p.slot));
-            slot.store(packed, SeqCst);
-        }
-    }
-
-    /// Nothing refers to it and nobody reads it.
-    fn is_unused(&self) -> bool {
-        let usage = self.usage.load(SeqCst);
-        usage == 0 || (usage.is_multiple_of(PIN) && bugs::is_planted(Bug::ReuseSegmentTooEarly))
-    }
-
-    fn live(&self) -> u64 {
-        self.usage.load(SeqCst) % PIN * self.live_unit()
-    }
-
-    fn kind(&self) -> SegmentKind {
-        if self.kind.load(SeqCst) == KIND_COMMIT { SegmentKind::Commit } else { SegmentKind::Bulk }
-    }
-
-    fn temperature(&self) -> Temperature {
-        if self.is_cold.load(SeqCst) { Temperature::Cold } else { Temperature::Hot }
-    }
-
-    /// Records are aligned to 64 bytes, extents to blocks.
-    fn live_unit(&self) -> u64 {
-        match self.kind() {
-            SegmentKind::Commit => RECORD_ALIGN as u64,
-            SegmentKind::Bulk => BLOCK_SIZE as u64,
-        }
-    }
-
-    fn live_units(&self, len: u64) -> u64 {
-        len.div_ceil(self.live_unit())
-    }
-
-    fn places(&self) -> Places {
-        self.places
-            .iter()
-            .map(|place| place.load(SeqCst))
-            .take_while(|packed| *packed != 0)
-            .map(|packed| Place { device: DeviceIndex((packed >> 32) as u16 - 1), slot: packed as u32 })
-            .collect()
-    }
-}
-
-impl Slots {
-    fn has_devices_for(&self, copies: usize) -> bool {
-        self.devices.iter().filter(|device| device.takes_writes).count() >= copies
-    }
-
-    fn candidates(&self) -> Vec<Candidate> {
-        self.devices
-            .iter()
-            .enumerate()
-            .filter(|(_, device)| device.takes_writes && !device.free.is_empty())
-            .map(|(i, device)| Candidate { device: DeviceIndex(i as u16), weight: device.total })
-            .collect()
-    }
-
-    /// The largest `n` such that `n` segments of that many copies on different devices fit into the free slots.
-    fn allocatable(&self, copies: usize) -> u32 {
-        let free: Vec<u64> =
-            self.devices.iter().filter(|d| d.takes_writes).map(|d| d.free.len() as u64).collect();
-        let (mut low, mut high) = (0, free.iter().sum::<u64>() / copies as u64);
-        while low < high {
-            let n = (low + high).div_ceil(2);
-            if free.iter().map(|f| n.min(*f)).sum::<u64>() >= n * copies as u64 {
-                low = n
-            } else {
-                high = n - 1
-            }
-        }
-        (low as u32).min(self.free_indexes.len() as u32)
-    }
-}
-
-/// Of several headers with the same index, the one with the highest counter is the segment; the others are stale slots.
-fn newest_of_each_index(headers: &[SegmentHeader], limit: usize) -> Vec<&SegmentHeader> {
-    let mut newest: Vec<Option<&SegmentHeader>> = vec![None; limit];
-    for header in headers {
-        if let Some(slot) = newest.get_mut(header.id.index().0 as usize)
-            && slot.is_none_or(|other| other.id < header.id)
-        {
-            *slot = Some(header);
-        }
-    }
-    // A slot belongs to the newest segment that claims it: an older one whose slot was taken over is stale too.
-    let mut kept: Vec<&SegmentHeader> = newest.into_iter().flatten().collect();
-    kept.sort_by_key(|header| std::cmp::Reverse(header.id.counter()));
-    let mut claimed = std::collections::HashSet::new();
-    kept.retain(|header| {
-        let is_free = header.places.iter().all(|p| !claimed.contains(&(p.device, p.slot)));
-        if is_free {
-            claimed.extend(header.places.iter().map(|p| (p.device, p.slot)));
-        }
-        is_free
-    });
-    kept
-}
-
-/// Where the copies of a segment lie.
-pub type Places = SmallVec<[Place; COPIES_MAX]>;
-
 /// Keeps a segment from being freed while it lives.
 pub struct SegmentPin {
     table: Arc<SegmentTable>,
@@ -834,6 +654,20 @@ mod tests {
 
     fn wanted(kind: SegmentKind, purpose: Purpose) -> Wanted {
         Wanted { kind, temperature: Temperature::Hot, stream: 0, purpose }
+    }
+
+    /// Of a bulk segment with one copy.
+    fn header(counter: u64, index: u32, slot: u32) -> SegmentHeader {
+        SegmentHeader {
+            id: SegmentId::new(counter, SegmentIndex(index)),
+            kind: SegmentKind::Bulk,
+            stream: 0,
+            sequence: 0,
+            first_lsn: crate::ids::Lsn(0),
+            temperature: Temperature::Hot,
+            predecessor: Default::default(),
+            places: vec![Place { device: DeviceIndex(0), slot }],
+        }
     }
 
     #[test]
@@ -912,16 +746,6 @@ mod tests {
 
     #[test]
     fn stale_headers_do_not_hold_slots() {
-        let header = |counter, index, slot| SegmentHeader {
-            id: SegmentId::new(counter, SegmentIndex(index)),
-            kind: SegmentKind::Bulk,
-            stream: 0,
-            sequence: 0,
-            first_lsn: crate::ids::Lsn(0),
-            temperature: Temperature::Hot,
-            predecessor: Default::default(),
-            places: vec![Place { device: DeviceIndex(0), slot }],
-        };
         let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
         let table = SegmentTable::new(&shape, &[header(5, 0, 0), header(3, 0, 1)], Lease(0), 1, 1 << 20, 0);
         assert_eq!(table.counts().bulk, 1);
@@ -934,16 +758,7 @@ mod tests {
 
     #[test]
     fn a_segment_with_room_is_filled_up_after_a_restart() {
-        let header = SegmentHeader {
-            id: SegmentId::new(5, SegmentIndex(0)),
-            kind: SegmentKind::Bulk,
-            stream: 0,
-            sequence: 0,
-            first_lsn: crate::ids::Lsn(0),
-            temperature: Temperature::Hot,
-            predecessor: Default::default(),
-            places: vec![Place { device: DeviceIndex(0), slot: 2 }],
-        };
+        let header = header(5, 0, 2);
         let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
         let table = SegmentTable::new(&shape, std::slice::from_ref(&header), Lease(0), 1, 1 << 20, 0);
         table.add_live(header.id, 4096, 17);
@@ -968,16 +783,7 @@ mod tests {
 
     #[test]
     fn in_a_full_store_what_seems_dead_waits_for_sessions_as_long_as_they_can_begin() {
-        let header = SegmentHeader {
-            id: SegmentId::new(5, SegmentIndex(0)),
-            kind: SegmentKind::Bulk,
-            stream: 0,
-            sequence: 0,
-            first_lsn: crate::ids::Lsn(0),
-            temperature: Temperature::Hot,
-            predecessor: Default::default(),
-            places: vec![Place { device: DeviceIndex(0), slot: 2 }],
-        };
+        let header = header(5, 0, 2);
         let shape = [DeviceShape { slot_count: 4, takes_writes: true, ..DeviceShape::default() }];
         let table = SegmentTable::new(&shape, std::slice::from_ref(&header), Lease(0), 1, 1 << 20, 1);
         let (data, opening) =
