@@ -14,7 +14,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::server::Server;
-use crate::step::{self, Failure};
+use crate::step::Failure;
 use crate::workspace;
 use python::Environment;
 use table::Outcome;
@@ -93,9 +93,7 @@ fn start_server(options: &Options, work: &Path) -> Result<Server, Failure> {
     {
         return Ok(Server::running(endpoint, credentials, ca));
     }
-    let mut build = workspace::cargo();
-    build.args(["build", "--package", "node", "--bin", "basalt-node", "--profile", &options.profile]);
-    step::run("build", &mut build)?;
+    workspace::build_binaries(&options.profile)?;
     Server::start(Command::new(workspace::binary(&options.profile, "basalt-node")), work)
 }
 

@@ -133,10 +133,7 @@ fn ci() -> Result<(), Failure> {
 }
 
 fn crash(rounds: u32, more: &[String]) -> Result<(), Failure> {
-    let build = ["build", "--release", "--package", "node", "--package", "loadtest", "--bins"];
-    step::run("build", workspace::cargo().args(build))?;
-    let build = ["build", "--release", "--package", "tools", "--bin", "basalt"];
-    step::run("build", workspace::cargo().args(build))?;
+    workspace::build_binaries("release")?;
     let mut command = Command::new(workspace::binary("release", "loadtest"));
     command.current_dir(workspace::root()).arg("crash");
     command.arg("--node").arg(workspace::binary("release", "basalt-node"));
