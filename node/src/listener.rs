@@ -91,10 +91,11 @@ pub fn bind(
 ) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let failed = |source| BindError { address, source };
     // The unshared socket proves that the address is free; it goes before the shared ones come.
-    let bound = retry_in_use(|| open(address, Sharing::Exclusive, None)?.local_addr()).map_err(failed)?;
+    let bound =
+        retry_in_use(address, || open(address, Sharing::Exclusive, None)?.local_addr()).map_err(failed)?;
     let listeners = (0..core_count)
         .map(|_| {
-            let socket = retry_in_use(|| open(bound, Sharing::Cores, congestion_control))?;
+            let socket = retry_in_use(bound, || open(bound, Sharing::Cores, congestion_control))?;
             Ok(Listener { socket, protection })
         })
         .collect::<io::Result<Vec<_>>>()
@@ -107,7 +108,8 @@ pub fn bind(
 /// # Errors
 /// As for [`bind`].
 pub fn bind_exclusive(address: SocketAddr) -> Result<StdListener, BindError> {
-    retry_in_use(|| open(address, Sharing::Exclusive, None)).map_err(|source| BindError { address, source })
+    retry_in_use(address, || open(address, Sharing::Exclusive, None))
+        .map_err(|source| BindError { address, source })
 }
 
 /// Accepts connections and hands each to `take`, which must not wait. Holds back while the core has as many as it may.
@@ -166,11 +168,15 @@ fn open(
     Ok(socket.into())
 }
 
-fn retry_in_use<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+fn retry_in_use<T>(address: SocketAddr, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + BIND_PATIENCE;
+    let mut is_told = false;
     loop {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(%address, patience = ?BIND_PATIENCE, "the address is in use; waiting in case a node is just ending");
+                }
                 thread::sleep(BIND_INTERVAL);
             }
             result => return result,

@@ -69,10 +69,14 @@ pub fn lock(path: &Path) -> Result<File, BootError> {
         .open(path)
         .map_err(failed)?;
     let until = Instant::now() + LOCK_PATIENCE;
+    let mut is_told = false;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(path = %path.display(), patience = ?LOCK_PATIENCE, "another node holds the data directory; waiting in case it is just ending");
+                }
                 thread::sleep(Duration::from_millis(50))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(BootError::Locked { path: path.to_owned() }),
