@@ -374,10 +374,11 @@ impl Store {
 }
 
 /// Room for what gives space back: half of it for tombstones, half for the runs, checkpoints and moves that follow, of every shard at once. A
-/// thirty-second of a large store.
+/// sixty-fourth of a large store: a merge of the directory, which may take more, waits until there is as much. Twice the reserve made compaction of a store 85 % full of 4 KiB objects write
+/// a third more (`compaction --size 1024 --turns 1`: 5.9 against 4.5).
 fn choose_reserve(shapes: &[DeviceShape], copies: usize, shard_count: u16) -> u32 {
     let segments = shapes.iter().map(|shape| shape.slot_count).sum::<u32>() / copies as u32;
-    (4 * u32::from(shard_count) + 2).max(segments / 32).min(segments / 3)
+    (4 * u32::from(shard_count) + 2).max(segments / 64).min(segments / 3)
 }
 
 fn slots_mentioned(headers: &[SegmentHeader], device: usize) -> u32 {
