@@ -76,6 +76,21 @@ impl Directory {
         MergePlan { runs: runs[begin..end].iter().map(|run| run.id).collect(), is_bottom: end == runs.len() }
     }
 
+    /// Takes all space that new data gets.
+    fn fill(&self) {
+        let table = &self.core.store.table;
+        while table.admit_data().is_ok() {
+            table
+                .allocate(&engine::segment::table::Wanted {
+                    kind: engine::format::segment::SegmentKind::Commit,
+                    temperature: engine::format::segment::Temperature::Hot,
+                    stream: 0,
+                    purpose: engine::segment::table::Purpose::Data,
+                })
+                .expect("admitted");
+        }
+    }
+
     /// Flips a bit of a block of the only run in one copy.
     fn rot(&self, copy: usize, block: u32) {
         let mut at = u64::from(block) * RUN_BLOCK_SIZE as u64;
@@ -605,16 +620,7 @@ fn a_frozen_memtable_may_use_the_reserve_and_a_merge_may_not() {
     run(async {
         let directory = Directory::new(16 << 20, CACHE_BUDGET).await;
         let table = &directory.core.store.table;
-        while table.admit_data().is_ok() {
-            table
-                .allocate(&engine::segment::table::Wanted {
-                    kind: engine::format::segment::SegmentKind::Commit,
-                    temperature: engine::format::segment::Temperature::Hot,
-                    stream: 0,
-                    purpose: engine::segment::table::Purpose::Data,
-                })
-                .expect("admitted");
-        }
+        directory.fill();
         directory.map.insert(b"a", b"1");
         directory.flush().await;
         assert_eq!(directory.map.get(b"a").await, Ok(Some(b"1".to_vec())));
@@ -626,6 +632,48 @@ fn a_frozen_memtable_may_use_the_reserve_and_a_merge_may_not() {
         assert!(table.counts().free < before, "more than the open segment held");
         let merged = directory.map.merge(&directory.plan(0, 2)).await;
         assert_eq!(merged.err(), Some(Error::Full), "a merge can wait");
+    });
+}
+
+#[test]
+fn a_merge_that_outgrows_what_was_expected_changes_nothing_and_is_not_begun_again() {
+    run(async {
+        let directory = Directory::new(24 << 20, CACHE_BUDGET).await;
+        let mut model = Model::new();
+        // The pairs say that nothing is left of the first run; its entries say otherwise.
+        let pairs: Vec<(u64, u64)> = (0..1000).map(|i| (i, i)).collect();
+        let all = [
+            IndexChanges { added: pairs.clone(), removed: Vec::new() },
+            IndexChanges { added: Vec::new(), removed: pairs },
+        ];
+        for (half, changes) in all.into_iter().enumerate() {
+            for i in 0..6000u32 {
+                let (key, value) = ([&[half as u8][..], &i.to_be_bytes()].concat(), data(i.into(), 600));
+                directory.map.insert(&key, &value);
+                model.insert(key, value);
+            }
+            directory.map.freeze();
+            directory.install(changes).await;
+        }
+        directory.fill();
+        let plan = directory.plan(0, 2);
+        let writes = || directory.devices.iter().map(MemoryDevice::writes).sum::<u64>();
+        let (before, written) = (directory.core.store.table.counts(), writes());
+        assert_eq!(directory.map.merge(&plan).await.err(), Some(Error::Full));
+        assert!(writes() > written, "it was begun");
+        // Of what it wrote one segment may still be open.
+        let after = directory.core.store.table.counts();
+        assert!(after.free + 1 >= before.free, "{before:?}, then {after:?}");
+        assert_eq!(scan(&directory.map, b"", usize::MAX).await, Ok(expected(&model, b"", usize::MAX)));
+        let written = writes();
+        assert_eq!(directory.map.merge(&plan).await.err(), Some(Error::Full));
+        assert_eq!(writes(), written, "it is known now what it may need");
+        // Other runs are another question.
+        directory.map.insert(b"z", b"1");
+        directory.flush().await;
+        let written = writes();
+        assert_eq!(directory.map.merge(&directory.plan(0, 3)).await.err(), Some(Error::Full));
+        assert!(writes() > written);
     });
 }
 
