@@ -5,7 +5,8 @@
 //! it until 2 MiB are cleared. So the allocator asks for none by itself: what a busy core needs is laid out when the node starts, and what goes beyond has small pages.
 //!
 //! - Nothing here is needed to work: where the kernel has no huge pages, or none left, the memory stays as it was.
-//! - The allocator may give back what is free for a second. Touched again, that memory has small pages until the kernel's own daemon has put them together.
+//! - The allocator gives back what lies free for a second, in pieces of 64 KiB. Touched again, a piece has small pages, and with it the huge page that it was cut from,
+//!   until the kernel's own daemon has put them together: after some bursts of load two thirds were huge. Only one that was given back as a whole is cleared anew.
 //!
 //! This file's only unsafe code is madvise, of memory that is the allocator's.
 
