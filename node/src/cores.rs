@@ -48,6 +48,10 @@ const COMPLETION_LEN: u32 = 16 * 1024;
 /// is for calls that end because a core closes.
 const REMOTE_WAKES_MAX: usize = 16 * 1024;
 
+/// Tasks that one pass of the loop runs before it enters the kernel, where what they asked for is submitted together: as many as there are connections on a busy
+/// core. More would make those wait that are woken meanwhile, for some milliseconds.
+const TASKS_PER_PASS_MAX: usize = 256;
+
 /// Any error of opening a service; for the operator, who reads it.
 pub type OpenError = Box<dyn Error + Send + Sync>;
 
@@ -403,6 +407,7 @@ pub(crate) fn new_runtime() -> Result<Runtime, SetUpError> {
     ring.capacity(RING_LEN).cqsize(COMPLETION_LEN);
     let mut builder = RuntimeBuilder::new();
     builder.sync_queue_size(REMOTE_WAKES_MAX);
+    builder.event_interval(TASKS_PER_PASS_MAX);
     builder
         .with_proactor(ring.clone().single_issuer(true).defer_taskrun(true).clone())
         .build()

@@ -10,7 +10,7 @@ use node::boot::{self, Boot};
 use node::cli::Arguments;
 use node::service::{CoreMemory, S3Config, S3Service};
 use node::storage::Storage;
-use node::{CoreContext, Server, listener, logging, signals};
+use node::{CoreContext, Server, heap, listener, logging, signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +38,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     config.network.congestion_control()?;
     let boot = Boot::prepare(&config)?;
     let core_count = config.node.cores.resolve()?.len();
+    settle_heap(config.limits.huge_heap_per_core.as_usize().saturating_mul(core_count));
     let storage = Storage::prepare(&config, &boot, core_count)?;
     let s3 = Arc::new(S3Config::new(&config));
     let memory = CoreMemory::new(&config.limits);
@@ -52,4 +53,12 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     server.run()?;
     Ok(())
+}
+
+/// Huge pages make the heap faster, and are not needed.
+fn settle_heap(len: usize) {
+    match heap::settle(len) {
+        Ok(len) => tracing::debug!(len, "the heap begins with huge pages"),
+        Err(error) => tracing::info!(%error, "the heap has small pages: the kernel gives no huge ones"),
+    }
 }

@@ -143,6 +143,8 @@ pub struct Limits {
     pub bytes_in_flight_per_core_max: ByteSize,
     /// Bytes of hot small objects that one core keeps in memory; 0 keeps none.
     pub record_cache_per_core: ByteSize,
+    /// Bytes of the heap that are laid out in huge pages at the start, for each core; 0: none.
+    pub huge_heap_per_core: ByteSize,
     /// `[limits.s3]`
     pub s3: S3Limits,
 }
@@ -156,6 +158,7 @@ impl Default for Limits {
             connections_per_core_max: 10_000,
             bytes_in_flight_per_core_max: ByteSize(256 << 20),
             record_cache_per_core: ByteSize(64 << 20),
+            huge_heap_per_core: ByteSize(32 << 20),
             s3: S3Limits::default(),
         }
     }

@@ -40,7 +40,7 @@ impl Default for Rates {
             writes: targets.writes,
             reads_max: targets.reads_max,
             writes_max: targets.writes_max,
-            in_flight_per_core_max: 32,
+            in_flight_per_core_max: 128,
             committing_per_core_max: 256,
             wait_max: Period::from_secs(5),
             metrics_buckets_max: 100,
