@@ -20,6 +20,9 @@ use crate::{BLOCK_LEN, Digest, Kernel};
 /// Bytes from which a stream is worth a lane: what changes of the lanes cost is lost in it.
 const READY_LEN: usize = 16 * 1024;
 
+/// Bytes that a stream keeps waiting which makes room: as much as a stream needs to ride along with the next that does.
+pub(crate) const KEPT_LEN: usize = READY_LEN;
+
 /// A backlog, by its stream and by the list.
 pub(crate) type Shared = Rc<RefCell<Backlog>>;
 
@@ -96,13 +99,18 @@ impl Lanes {
         let mut waiting = self.waiting.borrow_mut();
         let mut backlogs: Vec<_> = waiting.iter().map(|backlog| backlog.borrow_mut()).collect();
         let mut jobs = Vec::with_capacity(backlogs.len());
+        let mut kept_counts = Vec::with_capacity(backlogs.len());
         for backlog in &mut backlogs {
             let need = if is_urgent(backlog) { Need::Urgent } else { Need::Rider };
+            // One that is only short of room needs no more than that. Hashed to its end it would be alone in the lanes at last.
+            let kept = if backlog.is_full() && !backlog.is_ended() { KEPT_LEN / BLOCK_LEN } else { 0 };
             let (state, blocks) = backlog.waiting();
-            jobs.push(Job { state, blocks, need });
+            jobs.push(Job { state, blocks: &blocks[..blocks.len() - kept], need });
+            kept_counts.push(kept);
         }
         hash(self.kernel, &mut jobs);
-        let left: Vec<usize> = jobs.iter().map(|job| job.blocks.len()).collect();
+        let left: Vec<usize> =
+            jobs.iter().zip(kept_counts).map(|(job, kept)| job.blocks.len() + kept).collect();
         for (backlog, left) in backlogs.iter_mut().zip(left) {
             backlog.leave(left);
             backlog.is_listed = is_waiting(backlog);

@@ -8,6 +8,7 @@ use md5::{Digest as _, Md5};
 use proptest::prelude::*;
 
 use crate::backlog::WAITING_LEN_MAX;
+use crate::lanes::KEPT_LEN;
 use crate::{Digest, Ended, Kernel, Lanes, Stream};
 
 /// RFC 1321, appendix A.5.
@@ -217,6 +218,19 @@ fn a_batch_runs_when_there_is_a_stream_for_every_lane() {
         }
         last.update(&[2; 20_000]);
         assert!(open.iter().all(|stream| stream.waiting_len() == 20_000 % 64));
+    }
+}
+
+#[test]
+fn a_stream_that_makes_room_keeps_enough_to_ride_along_with_the_next() {
+    for lanes in lanes().filter(|lanes| lanes.kernel().lane_count() > 1) {
+        let (mut full, mut rider) = (lanes.open(), lanes.open());
+        rider.update(&[3; 60_000]);
+        full.update(&[4; WAITING_LEN_MAX]);
+        let hashed = WAITING_LEN_MAX - KEPT_LEN;
+        assert_eq!((full.waiting_len(), rider.waiting_len()), (KEPT_LEN, 60_000 - hashed));
+        let digests = [full.end().digest(), rider.end().digest()];
+        assert_eq!(digests, [expected(&[4; WAITING_LEN_MAX]), expected(&[3; 60_000])]);
     }
 }
 

@@ -28,6 +28,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::certificates::Certificates;
 use crate::connections::{Connections, Patience, Timeouts};
+use crate::foremost::Foremost;
 use crate::listener::{self, Listener, Protection};
 use crate::mesh::{CoreId, Mesh, MeshHandle};
 use crate::metrics::{CoreMetrics, Sample};
@@ -84,6 +85,8 @@ pub struct CoreContext<S: 'static> {
     pub metrics: Arc<[CoreMetrics]>,
     /// The rate targets of buckets, shared by all cores.
     pub rates: Arc<Rates>,
+    /// Where tasks are begun that go before all others of this core.
+    pub foremost: Rc<Foremost>,
 }
 
 impl<S> CoreContext<S> {
@@ -276,13 +279,20 @@ impl Seat {
         Fut: Future<Output = Result<Rc<S>, OpenError>>,
     {
         match self.cpu.map_or(Ok(()), pin).and_then(|()| new_runtime()) {
-            Ok(runtime) => runtime.block_on(self.live(mesh, open)),
+            Ok(runtime) => runtime.block_on(async {
+                let foremost = Foremost::new();
+                foremost.beside(self.live(mesh, open, foremost.clone())).await;
+            }),
             Err(error) => (self.tell)(self.core, CoreEvent::OpenFailed(error.into())),
         }
     }
 
-    async fn live<S, Fut>(mut self, mesh: &Mesh<S>, open: impl Fn(CoreContext<S>) -> Fut)
-    where
+    async fn live<S, Fut>(
+        mut self,
+        mesh: &Mesh<S>,
+        open: impl Fn(CoreContext<S>) -> Fut,
+        foremost: Rc<Foremost>,
+    ) where
         S: Service,
         Fut: Future<Output = Result<Rc<S>, OpenError>>,
     {
@@ -293,6 +303,7 @@ impl Seat {
             mesh: handle.clone(),
             metrics: self.metrics.clone(),
             rates: self.rates.clone(),
+            foremost,
         };
         let service = match open(context).await {
             Ok(service) => service,

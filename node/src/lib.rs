@@ -22,6 +22,7 @@ pub mod config;
 pub mod congestion_control;
 pub mod connections;
 pub mod cores;
+pub mod foremost;
 pub mod heap;
 pub mod kernel_tls;
 pub mod listener;

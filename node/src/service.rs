@@ -138,7 +138,7 @@ impl S3Service {
         memory: CoreMemory,
     ) -> Result<Rc<Self>, OpenError> {
         let gate = Gate::new(context.rates, context.core.index());
-        let storage = shared.open_core(context.core, &gate).await?;
+        let storage = shared.open_core(context.core, &gate, context.foremost).await?;
         storage.core.record_cache.set_budget(usize::try_from(memory.record_cache)?);
         let bytes_in_flight_max = memory.bytes_in_flight_max;
         let catalog = RefCell::new(storage.catalog.clone());

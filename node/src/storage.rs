@@ -33,6 +33,7 @@ use self::background::Background;
 use crate::boot::{Boot, Credentials};
 use crate::config::Config;
 use crate::cores::OpenError;
+use crate::foremost::Foremost;
 use crate::mesh::CoreId;
 use crate::rates::Gate;
 
@@ -82,7 +83,8 @@ pub struct CoreStorage {
     /// What writers wait for when the store is full.
     pub space: Arc<Space>,
     /// What runs the shards: ends when they are stopped.
-    loops: RefCell<Vec<compio::runtime::JoinHandle<()>>>,
+    loops: RefCell<Vec<oneshot::Receiver<()>>>,
+    foremost: Rc<Foremost>,
     background: RefCell<Vec<Background>>,
 }
 
@@ -214,14 +216,19 @@ impl Storage {
     ///
     /// # Errors
     /// Each says what to do.
-    pub async fn open_core(&self, core: CoreId, gate: &Rc<Gate>) -> Result<CoreStorage, OpenError> {
+    pub async fn open_core(
+        &self,
+        core: CoreId,
+        gate: &Rc<Gate>,
+        foremost: Rc<Foremost>,
+    ) -> Result<CoreStorage, OpenError> {
         let handles = self.attach()?;
         let storage = if core.index() == 0 {
-            self.open_first(handles).await?
+            self.open_first(handles, foremost).await?
         } else {
             let opened = self.opened.clone().await.map_err(|_| StorageError::OtherCore)?;
             let core = EngineCore::new(opened.store, core.index() as u16, handles, Box::new(SystemRandom));
-            CoreStorage::new(core, opened.catalog, opened.space)
+            CoreStorage::new(core, opened.catalog, opened.space, foremost)
         };
         let storage = self.open_other_shards(storage).await?;
         storage.shards.iter().flatten().for_each(|shard| shard.retain_buckets(&storage.catalog));
@@ -250,7 +257,11 @@ impl Storage {
         self.devices.iter().map(attach).collect()
     }
 
-    async fn open_first(&self, handles: Vec<UringDevice>) -> Result<CoreStorage, OpenError> {
+    async fn open_first(
+        &self,
+        handles: Vec<UringDevice>,
+        foremost: Rc<Foremost>,
+    ) -> Result<CoreStorage, OpenError> {
         let master = self.master.lock().expect("no holder panics").take().ok_or(StorageError::OtherCore)?;
         let store = Store::open(&handles, master)
             .await
@@ -260,7 +271,7 @@ impl Storage {
         }
         let core = EngineCore::new(store.clone(), 0, handles, Box::new(SystemRandom));
         let space = Space::new(store.shard_count.into());
-        let mut storage = CoreStorage::new(core, Arc::default(), space.clone());
+        let mut storage = CoreStorage::new(core, Arc::default(), space.clone(), foremost);
         storage.open_shard(ShardId(0)).await?;
         let shard = storage.shards[0].clone().ok_or(StorageError::OtherCore)?;
         storage.catalog = self.ensure_first_user(&shard).await?;
@@ -321,7 +332,7 @@ impl Storage {
 }
 
 impl CoreStorage {
-    fn new(core: Rc<EngineCore>, catalog: Arc<Catalog>, space: Arc<Space>) -> Self {
+    fn new(core: Rc<EngineCore>, catalog: Arc<Catalog>, space: Arc<Space>, foremost: Rc<Foremost>) -> Self {
         let shards = (0..core.store.shard_count).map(|_| None).collect();
         CoreStorage {
             core,
@@ -329,6 +340,7 @@ impl CoreStorage {
             catalog,
             space,
             loops: RefCell::default(),
+            foremost,
             background: RefCell::default(),
         }
     }
@@ -349,7 +361,7 @@ impl CoreStorage {
         let shard = engine::open_shard(self.core.clone(), id, progress)
             .await
             .map_err(|source| StorageError::Engine { step: "recover a shard", source })?;
-        self.loops.borrow_mut().push(compio::runtime::spawn(shard.clone().run()));
+        self.loops.borrow_mut().push(self.foremost.spawn(shard.clone().run()));
         self.shards[usize::from(id.0)] = Some(shard);
         Ok(())
     }

@@ -4,6 +4,10 @@
 //!
 //! A request holds its [`Leave`] while the node works for it, and puts it down while it waits for its client: a slow client keeps nobody out. So does a write that
 //! waits for a flush, up to a number: writes share flushes, and the more there are in one, the less each costs.
+//!
+//! Surplus that has **neighbours** is held short, since what it has been let in with stands before their requests wherever they go then: in the core's queue of tasks, in the
+//! log, on the devices. A bucket has neighbours while others have had committed requests on this core within the last second. Surplus then is let in for a few leaves at most, and
+//! what waits for a flush counts among those, though it leaves room for committed requests. A few requests of each bucket are free of this.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +19,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::account::{Account, Standing};
-use super::queue::{Overfull, Queue};
+use super::neighbours::Neighbours;
+use super::queue::{Next, Overfull, Queue};
 use super::table::Rates;
 use super::tally::Passage;
 use super::targets::Class;
@@ -25,6 +30,12 @@ const RETRY_AFTER_WAIT: NonZeroU16 = NonZeroU16::MIN;
 
 /// The longest that a client is told to wait.
 const RETRY_AFTER_S_MAX: u64 = 60;
+
+/// Surplus requests with neighbours at most, or half of what a core works on if that is less.
+const SURPLUS_MAX: usize = 16;
+
+/// Surplus requests of a bucket that are never held short: one that is about at its rate is no flood. Random arrivals at a rate exceed it for a while now and then.
+const SURPLUS_FREE_MAX: usize = 4;
 
 /// Time between two looks at those who wait: how much longer than the limit a wait may last.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -39,6 +50,11 @@ pub struct Gate {
     core: usize,
     /// Requests that hold their leave. May exceed the most: one that has its bytes is not kept waiting again.
     working: Cell<usize>,
+    /// Surplus at work, and that which waits for a flush and has neighbours.
+    surplus: Cell<usize>,
+    /// The same by the slot of the bucket's account.
+    surplus_of: RefCell<Vec<usize>>,
+    neighbours: Neighbours,
     /// Requests that have put it down until their change is durable.
     committing: Cell<usize>,
     queue: RefCell<Queue<Rc<Turn>>>,
@@ -52,7 +68,10 @@ pub struct Gate {
 pub struct Leave {
     gate: Rc<Gate>,
     slot: usize,
+    passage: Passage,
     is_held: Cell<bool>,
+    /// It counts as surplus now.
+    is_surplus: Cell<bool>,
 }
 
 /// A write waits for its flush; when this is dropped, it is worked for again.
@@ -76,6 +95,9 @@ impl Gate {
             rates,
             core,
             working: Cell::new(0),
+            surplus: Cell::new(0),
+            surplus_of: RefCell::default(),
+            neighbours: Neighbours::default(),
             committing: Cell::new(0),
             queue: RefCell::default(),
             is_swept: Cell::new(false),
@@ -131,18 +153,26 @@ impl Gate {
         begun: Instant,
     ) -> Result<Leave, Refused> {
         let count = |passage, wait| account.tally.count(self.core, class, passage, wait);
-        let standing = account.enter(class, self.rates.nanos(begun));
+        let now = self.rates.nanos(begun);
+        let standing = account.enter(class, now);
         let passage = match standing {
-            Standing::Committed { .. } => Passage::Committed,
+            Standing::Committed { .. } => {
+                self.neighbours.note(account.slot, now);
+                Passage::Committed
+            }
             Standing::Surplus => Passage::Surplus,
             Standing::Over { wait } => {
                 count(Passage::Refused, Duration::ZERO);
                 return Err(Refused { retry_after_s: seconds_up(wait) });
             }
         };
-        if self.has_room() && self.waiting() == 0 {
+        let is_first = match passage {
+            Passage::Committed => !self.queue.borrow().has_committed(),
+            _ => self.is_free(account.slot) || self.waiting() == 0 && self.may_go(account.slot, now),
+        };
+        if self.has_room() && is_first {
             count(passage, Duration::ZERO);
-            return Ok(self.grant(account.slot));
+            return Ok(self.grant(account.slot, passage));
         }
         let leave = self.wait(account, class, bytes, standing, begun).await;
         count(if leave.is_some() { passage } else { Passage::Refused }, begun.elapsed());
@@ -192,9 +222,42 @@ impl Gate {
         self.working.get() < self.rates.in_flight_max
     }
 
-    fn grant(self: &Rc<Self>, slot: usize) -> Leave {
-        self.working.set(self.working.get() + 1);
-        Leave { gate: self.clone(), slot, is_held: Cell::new(true) }
+    /// Whether one more surplus request of that bucket may be worked for, if there is room at all.
+    fn may_go(&self, slot: usize, now: u64) -> bool {
+        self.surplus.get() < self.rates.in_flight_max.div_ceil(2).min(SURPLUS_MAX)
+            || self.is_free(slot)
+            || !self.neighbours.has(slot, now)
+    }
+
+    /// Whether that bucket has so little surplus here that one more is never held short, and does not wait behind others that are.
+    fn is_free(&self, slot: usize) -> bool {
+        self.surplus_of.borrow().get(slot).is_none_or(|count| *count < SURPLUS_FREE_MAX)
+    }
+
+    fn add_surplus(&self, slot: usize) {
+        self.surplus.set(self.surplus.get() + 1);
+        let mut of = self.surplus_of.borrow_mut();
+        if of.len() <= slot {
+            of.resize(slot + 1, 0);
+        }
+        of[slot] += 1;
+    }
+
+    fn remove_surplus(&self, slot: usize) {
+        self.surplus.set(self.surplus.get() - 1);
+        self.surplus_of.borrow_mut()[slot] -= 1;
+    }
+
+    fn grant(self: &Rc<Self>, slot: usize, passage: Passage) -> Leave {
+        let leave = Leave {
+            gate: self.clone(),
+            slot,
+            passage,
+            is_held: Cell::default(),
+            is_surplus: Cell::default(),
+        };
+        leave.take_up();
+        leave
     }
 
     fn grant_waiting(self: &Rc<Self>) {
@@ -203,10 +266,11 @@ impl Gate {
         }
         let now = self.rates.nanos(Instant::now());
         while self.has_room() {
-            let Some((slot, turn)) = self.queue.borrow_mut().pop(now) else { return };
+            let next = self.queue.borrow_mut().pop(now, |slot| self.may_go(slot, now));
+            let Some(Next { slot, passage, item: turn }) = next else { return };
             if !turn.is_given_up() {
                 // One who gives up between this and its waking gives the leave back by dropping it.
-                turn.give(self.grant(slot));
+                turn.give(self.grant(slot, passage));
             }
         }
     }
@@ -260,6 +324,7 @@ impl Leave {
     pub fn put_down(&self) {
         if self.is_held.replace(false) {
             self.gate.working.set(self.gate.working.get() - 1);
+            self.leave_surplus();
             self.gate.grant_waiting();
         }
     }
@@ -268,6 +333,16 @@ impl Leave {
     pub fn take_up(&self) {
         if !self.is_held.replace(true) {
             self.gate.working.set(self.gate.working.get() + 1);
+            if self.passage == Passage::Surplus && !self.is_surplus.replace(true) {
+                self.gate.add_surplus(self.slot);
+            }
+        }
+    }
+
+    /// It does not count as surplus any more.
+    fn leave_surplus(&self) {
+        if self.is_surplus.replace(false) {
+            self.gate.remove_surplus(self.slot);
         }
     }
 
@@ -277,9 +352,22 @@ impl Leave {
         let is_counted = self.is_held.get() && gate.committing() < gate.rates.committing_max;
         if is_counted {
             gate.committing.set(gate.committing() + 1);
-            self.put_down();
+            if self.has_neighbours() {
+                // All but surplus may take its place.
+                self.is_held.set(false);
+                gate.working.set(gate.working.get() - 1);
+                gate.grant_waiting();
+            } else {
+                self.put_down();
+            }
         }
         Committing { leave: self, is_counted }
+    }
+
+    /// Whether it is surplus that is held short for the sake of others.
+    fn has_neighbours(&self) -> bool {
+        let gate = &self.gate;
+        self.passage == Passage::Surplus && gate.neighbours.has(self.slot, gate.rates.nanos(Instant::now()))
     }
 
     /// The bucket is served so many bytes that were not known when it came.
@@ -433,5 +521,81 @@ mod tests {
     fn a_client_is_told_to_wait_for_whole_seconds_and_not_too_many() {
         let told = [0, 1, 1_000_000_000, 1_000_000_001, u64::MAX].map(|nanos| seconds_up(nanos).get());
         assert_eq!(told, [1, 1, 1, 2, 60]);
+    }
+
+    /// A gate of twelve, and accounts of a bucket without a guarantee and of one with the default's.
+    fn gate_of_twelve() -> (Rc<Gate>, Arc<Account>, Arc<Account>) {
+        let gate = gate(12, 60_000);
+        gate.rates.set("flood", &crate::rates::Wanted { writes: Some(0), ..Default::default() });
+        let (flood, modest) = (gate.account("flood"), gate.account("modest"));
+        (gate, flood, modest)
+    }
+
+    #[test]
+    fn surplus_with_neighbours_leaves_half_of_the_leaves_to_them_at_least() {
+        in_runtime(async {
+            let (gate, flood, modest) = gate_of_twelve();
+            let enter = |account| gate.enter(account, Class::Write, 0, Instant::now());
+            let mut flooding: Vec<_> = (0..7).filter_map(|_| enter(&flood).now_or_never()).collect();
+            assert_eq!(flooding.len(), 7, "nobody else is there");
+            drop(enter(&modest).now_or_never().expect("at once").expect("room"));
+            flooding.pop();
+            let mut waits = pin!(enter(&flood));
+            assert!((&mut waits).now_or_never().is_none(), "six of twelve are surplus, with neighbours");
+            let committed: Vec<_> = (0..6).filter_map(|_| enter(&modest).now_or_never()).collect();
+            assert_eq!(committed.len(), 6, "surplus that waits is nothing to them");
+            assert_eq!((gate.working(), gate.waiting()), (12, 1));
+            drop(committed);
+            assert!((&mut waits).now_or_never().is_none());
+            flooding.pop();
+            drop((&mut waits).now_or_never().expect("its turn").expect("room"));
+        });
+    }
+
+    #[test]
+    fn surplus_writes_with_neighbours_count_until_they_are_durable() {
+        in_runtime(async {
+            let (gate, flood, modest) = gate_of_twelve();
+            let enter = |account| {
+                gate.enter(account, Class::Write, 0, Instant::now()).now_or_never().expect("at once")
+            };
+            let alone = enter(&flood).expect("room");
+            let commits_alone = alone.commit();
+            assert_eq!((gate.working(), gate.committing(), gate.surplus.get()), (0, 1, 0));
+            let committed = enter(&modest).expect("room");
+            let commits = committed.commit();
+            let surplus: Vec<_> = (0..6).map(|_| enter(&flood).expect("room")).collect();
+            let mut surplus_commits: Vec<_> = surplus.iter().map(Leave::commit).collect();
+            assert_eq!((gate.working(), gate.committing(), gate.surplus.get()), (0, 8, 6));
+            let mut one_more = pin!(gate.enter(&flood, Class::Write, 0, Instant::now()));
+            assert!((&mut one_more).now_or_never().is_none(), "six of twelve are surplus still");
+            surplus_commits.pop();
+            assert_eq!((gate.working(), gate.surplus.get()), (1, 6), "it is answered");
+            drop(surplus_commits);
+            drop(surplus);
+            let one_more = (&mut one_more).now_or_never().expect("its turn").expect("room");
+            assert_eq!((gate.working(), gate.surplus.get()), (1, 1));
+            drop((commits, commits_alone));
+            drop((alone, committed, one_more));
+            assert_eq!((gate.working(), gate.committing(), gate.surplus.get()), (0, 0, 0));
+        });
+    }
+
+    #[test]
+    fn a_bucket_about_at_its_rate_is_not_held_short_for_the_flood_of_another() {
+        in_runtime(async {
+            let (gate, flood, modest) = gate_of_twelve();
+            gate.rates.set("about", &crate::rates::Wanted { writes: Some(0), ..Default::default() });
+            let about = gate.account("about");
+            let enter = |account| gate.enter(account, Class::Write, 0, Instant::now());
+            let committed = enter(&modest).now_or_never().expect("at once").expect("room");
+            let flooding: Vec<_> = (0..6).filter_map(|_| enter(&flood).now_or_never()).collect();
+            let mut waits = pin!(enter(&flood));
+            assert!((&mut waits).now_or_never().is_none());
+            let free: Vec<_> = (0..SURPLUS_FREE_MAX).filter_map(|_| enter(&about).now_or_never()).collect();
+            assert_eq!((free.len(), gate.waiting()), (SURPLUS_FREE_MAX, 1));
+            assert!(enter(&about).now_or_never().is_none(), "more of them are a flood as well");
+            drop((committed, flooding, free));
+        });
     }
 }

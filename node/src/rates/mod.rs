@@ -12,6 +12,7 @@
 mod account;
 mod gate;
 mod meter;
+mod neighbours;
 mod queue;
 mod table;
 mod tally;

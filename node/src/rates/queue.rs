@@ -8,6 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::account::Account;
+use super::tally::Passage;
 use super::targets::Class;
 
 /// What an operation costs beside its bytes: a small request takes about as long as moving so much.
@@ -62,6 +63,16 @@ struct Surplus<T> {
     class: Class,
     cost: u64,
     item: T,
+}
+
+/// Who goes next.
+pub struct Next<T> {
+    /// Of its account.
+    pub slot: usize,
+    /// Committed or surplus.
+    pub passage: Passage,
+    /// What its owner wants back.
+    pub item: T,
 }
 
 /// A bucket has too many waiting.
@@ -142,14 +153,19 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The next to go, and the slot of its account.
-    pub fn pop(&mut self, now: u64) -> Option<(usize, T)> {
+    /// Whether committed requests wait, those who have given up since among them.
+    pub fn has_committed(&self) -> bool {
+        !self.committed.is_empty()
+    }
+
+    /// The next to go, how it stands, and the slot of its account. Surplus goes if `may_go` says so of the slot whose turn it is.
+    pub fn pop(&mut self, now: u64, may_go: impl FnOnce(usize) -> bool) -> Option<Next<T>> {
         self.promote(now);
         if let Some(Reverse(next)) = self.committed.pop() {
             self.flows[next.slot].count -= 1;
-            return Some((next.slot, next.item));
+            return Some(Next { slot: next.slot, passage: Passage::Committed, item: next.item });
         }
-        self.pop_surplus()
+        self.pop_surplus(may_go)
     }
 
     /// Bytes that a bucket was served beyond what it was queued with. They count while it competes.
@@ -162,7 +178,7 @@ impl<T> Queue<T> {
         }
     }
 
-    fn pop_surplus(&mut self) -> Option<(usize, T)> {
+    fn pop_surplus(&mut self, may_go: impl FnOnce(usize) -> bool) -> Option<Next<T>> {
         loop {
             let Reverse((virtual_time, slot)) = self.turns.pop()?;
             let flow = &mut self.flows[slot];
@@ -174,6 +190,10 @@ impl<T> Queue<T> {
                 self.turns.push(Reverse((flow.virtual_time, slot)));
                 continue;
             }
+            if !may_go(slot) {
+                self.turns.push(Reverse((virtual_time, slot)));
+                return None;
+            }
             let next = flow.waiting.pop_front()?;
             flow.count -= 1;
             flow.virtual_time += next.cost;
@@ -184,7 +204,7 @@ impl<T> Queue<T> {
             if flow.has_turn {
                 self.turns.push(Reverse((flow.virtual_time, slot)));
             }
-            return Some((slot, next.item));
+            return Some(Next { slot, passage: Passage::Surplus, item: next.item });
         }
     }
 
@@ -257,7 +277,7 @@ mod tests {
     }
 
     fn next(queue: &mut Queue<i32>, now: u64) -> Option<i32> {
-        queue.pop(now).map(|(_, item)| item)
+        queue.pop(now, |_| true).map(|next| next.item)
     }
 
     /// Serves 10 000 requests of buckets that always have some waiting, each of that many bytes: how many each got.
@@ -270,7 +290,7 @@ mod tests {
         (0..bytes.len()).for_each(|slot| (0..4).for_each(|_| push(&mut queue, slot)));
         let mut served = vec![0; bytes.len()];
         for _ in 0..10_000 {
-            let (slot, _) = queue.pop(0).expect("some wait");
+            let slot = queue.pop(0, |_| true).expect("some wait").slot;
             served[slot] += 1;
             push(&mut queue, slot);
         }
@@ -360,7 +380,23 @@ mod tests {
         assert_eq!(queue.push_surplus(&flood, Class::Write, 0, 0), Err(Overfull));
         assert_eq!(queue.push_committed(&flood, 0, 0), Err(Overfull));
         assert_eq!(queue.push_surplus(&modest, Class::Write, 0, 0), Ok(()));
-        queue.pop(0);
+        queue.pop(0, |_| true);
         assert_eq!(queue.push_surplus(&flood, Class::Write, 0, 0), Ok(()));
+    }
+
+    #[test]
+    fn surplus_that_may_not_go_keeps_its_turn_and_committed_requests_go() {
+        let (flood, modest) = (account(0, 0), account(1, 0));
+        let mut queue = Queue::default();
+        queue.push_surplus(&flood, Class::Write, 0, 0).expect("room");
+        queue.push_surplus(&modest, Class::Write, 0, 1).expect("room");
+        assert!(queue.pop(0, |_| false).is_none());
+        queue.push_committed(&modest, 0, 2).expect("room");
+        assert_eq!(
+            queue.pop(0, |_| false).map(|next| (next.passage, next.item)),
+            Some((Passage::Committed, 2))
+        );
+        assert!(queue.pop(0, |slot| slot == 1).is_none(), "it is the turn of the other");
+        assert_eq!((next(&mut queue, 0), next(&mut queue, 0), queue.len()), (Some(0), Some(1), 0));
     }
 }
