@@ -49,9 +49,9 @@ const COMPLETION_LEN: u32 = 16 * 1024;
 /// is for calls that end because a core closes.
 const REMOTE_WAKES_MAX: usize = 16 * 1024;
 
-/// Tasks that one pass of the loop runs before it enters the kernel, where what they asked for is submitted together: as many as there are connections on a busy
-/// core. More would make those wait that are woken meanwhile, for some milliseconds.
-const TASKS_PER_PASS_MAX: usize = 256;
+/// Tasks that one pass of the loop runs before it enters the kernel, where what they asked for is submitted together. Those of many connections share that; those that are
+/// woken meanwhile wait for it, the logs among them, for a millisecond or two.
+pub(crate) const TASKS_PER_PASS_MAX: usize = 128;
 
 /// Any error of opening a service; for the operator, who reads it.
 pub type OpenError = Box<dyn Error + Send + Sync>;
