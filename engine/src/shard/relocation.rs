@@ -23,7 +23,9 @@ use crate::format::segment::{SegmentKind, Temperature};
 use crate::format::settlement::{RecordPlace, Released, Settlement};
 use crate::ids::{BucketId, Lsn, SegmentId, UploadId};
 use crate::index::hash::Location;
-use crate::limits::{BLOCK_SIZE, FRAME_SIZE, RECORD_ALIGN, RELOCATE_LEN_MAX, RELOCATE_WINDOW_LEN};
+use crate::limits::{
+    BLOCK_SIZE, FRAME_SIZE, RECORD_ALIGN, RELOCATE_LEN_MAX, RELOCATE_RECORDS_LEN_MAX, RELOCATE_WINDOW_LEN,
+};
 use crate::log::{Change, padded};
 use crate::segment::table::{Purpose, SealedSegment, SegmentPin};
 use crate::shard::KeyLock;
@@ -154,7 +156,10 @@ impl<D: Device> Shard<D> {
         let mut moves = Moves::default();
         let mut was_busy = false;
         let mut window = Window::default();
-        while moves.len < RELOCATE_LEN_MAX && offset + (HEADER_SIZE as u64) <= self.core.store.segment_size {
+        let (free, reserve) = self.core.store.table.free_and_reserve();
+        // Where space is short, those who write wait for it anyway.
+        let len_max = if free <= reserve { RELOCATE_LEN_MAX } else { RELOCATE_RECORDS_LEN_MAX };
+        while moves.len < len_max && offset + (HEADER_SIZE as u64) <= self.core.store.segment_size {
             let Some((header, body)) = self.record_at(victim, offset, &mut window).await? else {
                 // The batch ends inside this block, or it is damaged: the next one begins with the next block.
                 offset = (offset + 1).next_multiple_of(BLOCK_SIZE as u64);

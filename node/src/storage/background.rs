@@ -19,14 +19,14 @@ use super::space::Space;
 use super::{EngineCore, EngineShard};
 use crate::rates::Gate;
 
-/// Pause after a piece of work while there is room: at about 1 MiB a piece, compaction moves less than 100 MB/s then.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Pause after a piece of work while there is room: at 64 to 256 KiB a piece, compaction moves less than 100 MB/s then.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Pause after a piece of work while free segments are scarce: requests get their turn, and little more.
-const PAUSE_SCARCE: Duration = Duration::from_millis(1);
+const PAUSE_SCARCE: Duration = Duration::from_micros(200);
 
-/// Pause after a piece of work while requests wait for their turn and there is room: ten pieces a second still keep space coming back.
-const PAUSE_BUSY: Duration = Duration::from_millis(100);
+/// Pause after a piece of work while requests wait for their turn and there is room: fifty pieces a second still keep space coming back.
+const PAUSE_BUSY: Duration = Duration::from_millis(20);
 
 /// Pause when there is nothing to do.
 const PAUSE_IDLE: Duration = Duration::from_millis(100);
