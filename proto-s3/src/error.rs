@@ -57,7 +57,7 @@ codes! {
     IllegalLocationConstraintException 400 "The specified location-constraint is not valid for the Region that this endpoint serves.",
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header.",
     // Ours: every device that could take the write is full (HTTP 507).
-    InsufficientStorage 507 "There is not enough free space to store this. Delete objects or add devices, then try again.",
+    InsufficientStorage 507 "There is not enough free space to store this. Delete objects, then try again.",
     InternalError 500 "We encountered an internal error. Please try again.",
     InvalidAccessKeyId 403 "The access key ID that you provided does not exist in our records.",
     InvalidArgument 400 "Invalid Argument",

@@ -186,8 +186,8 @@ impl Request<'_> {
         if let Some(Interruption::Store(error)) = interruption {
             tracing::error!(%peer, request_id, operation, path, %error, "an object broke off while it was sent");
         }
-        // Full, or not built: the client is told, and nothing is wrong with the node.
-        let is_expected = matches!(status, 501 | 507);
+        // Full, not built, or more than a rate allows: the client is told, and nothing is wrong with the node.
+        let is_expected = matches!(status, 501 | 507) || code == Code::SlowDown.as_str();
         if status >= 500 && !is_expected {
             let cause = refusal.and_then(|refusal| refusal.cause).map(|cause| cause.to_string());
             let cause = cause.as_deref().unwrap_or("-");
