@@ -2,7 +2,7 @@
 
 mod support;
 
-use engine::format::record::RecordHeader;
+use engine::format::record::{HEADER_SIZE, RecordHeader};
 use engine::format::segment::{Place, SegmentHeader, SegmentKind, Temperature};
 use engine::format::superblock::{Superblock, Verdict};
 use engine::ids::{DeviceIndex, StoreId, UnixMillis, UserId};
@@ -226,6 +226,42 @@ fn what_the_end_of_a_log_that_is_away_refers_to_is_not_given_away_by_another_sha
         let all = TestStore::open(&torn.devices).await.expect("opened");
         let read = all.get("k").await;
         assert!(read == Ok(data(1, 700_000)) || read == Ok(data(2, 700_000)), "{:?}", read.map(|b| b.len()));
+    });
+}
+
+#[test]
+fn a_key_whose_record_is_damaged_on_all_copies_can_be_overwritten_and_deleted() {
+    run(async {
+        let devices = formatted(2, 64 * MIB, 2).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        for key in ["overwritten", "deleted", "whole"] {
+            store.put(key, b"value").await.expect("stored");
+        }
+        let all = records(&store);
+        for (header, offset) in &all[all.len() - 3..all.len() - 1] {
+            for place in &header.places {
+                let (device, at) = position(&store, *place);
+                devices[device].with_bytes(|bytes| bytes[at + offset + HEADER_SIZE + 9] ^= 1);
+            }
+        }
+        // From here on the directory is on the devices, and nothing is in memory.
+        store.home().checkpoint().await.expect("a checkpoint");
+        drop(store);
+        let store = TestStore::open(&devices).await.expect("opened");
+        for key in ["overwritten", "deleted"] {
+            assert!(matches!(store.get(key).await, Err(Error::Corrupt { .. })), "{key}");
+        }
+        store.put("overwritten", b"again").await.expect("stored");
+        assert_eq!(store.delete("deleted").await, Ok(true));
+        assert_eq!(store.get("overwritten").await, Ok(b"again".to_vec()));
+        assert_eq!(store.get("deleted").await, Err(Error::NotFound));
+        assert_eq!(store.get("whole").await, Ok(b"value".to_vec()));
+        drop(store);
+        let store = TestStore::open(&devices).await.expect("opened");
+        assert_eq!(store.get("overwritten").await, Ok(b"again".to_vec()));
+        assert_eq!(store.get("deleted").await, Err(Error::NotFound));
+        let usage = store.home().usage().into_iter().find(|(bucket, _)| *bucket == store.bucket());
+        assert_eq!(usage.expect("it holds something").1.objects, 2);
     });
 }
 

@@ -604,7 +604,8 @@ impl<D: Device> Shard<D> {
         Ok(view)
     }
 
-    /// The `null` version of a key in a bucket that has no other versions: from the memtable, or from its record, which costs one device read.
+    /// The `null` version of a key in a bucket that has no other versions: from the memtable, or from its record, which costs one device read. Where no copy of the record
+    /// verifies, the directory tells: the key can be overwritten and deleted all the same.
     async fn null_entry(&self, bucket: BucketId, key: &[u8]) -> Result<Option<Entry>> {
         let (in_memory, lookup) = {
             let state = self.state.borrow();
@@ -617,7 +618,11 @@ impl<D: Device> Shard<D> {
             None => {}
         }
         for (segment, location) in &lookup.candidates {
-            let record = self.core.read_record(*segment, *location).await?;
+            let record = match self.core.read_record(*segment, *location).await {
+                Ok(record) => record,
+                Err(Error::Corrupt { .. }) => return self.null_entry_of_directory(bucket, key).await,
+                Err(error) => return Err(error),
+            };
             if let Some((found, entry)) = entry_of(&record)?
                 && found == key
                 && record.header.identity.bucket == bucket
@@ -626,6 +631,12 @@ impl<D: Device> Shard<D> {
             }
         }
         Ok(None)
+    }
+
+    async fn null_entry_of_directory(&self, bucket: BucketId, key: &[u8]) -> Result<Option<Entry>> {
+        let directory = self.state.borrow().directory.clone();
+        let value = directory.get(&version_key(bucket, key, NULL_SLOT)).await?;
+        value.map(|value| decode_entry(&value)).transpose()
     }
 
     /// A version with what finds it.
