@@ -2,6 +2,7 @@
 
 mod support;
 
+use engine::limits::RELOCATE_RECORDS_LEN_MAX;
 use engine::{Content, Error, Layout, Precondition, Upkeep};
 use futures_util::future::join;
 use support::*;
@@ -166,6 +167,34 @@ fn a_full_store_that_is_opened_again_gets_its_space_back() {
 }
 
 /// Lets other tasks run.
+#[test]
+fn compaction_locks_few_keys_at_a_time_while_there_is_space() {
+    run(async {
+        let devices = formatted(1, 64 << 20, 1).await;
+        let store = TestStore::open(&devices).await.expect("opened");
+        for i in 0..600 {
+            store.put(&format!("k{i}"), &data(i, 4000)).await.expect("stored");
+        }
+        for i in (0..600).filter(|i| i % 3 != 0) {
+            store.delete(&format!("k{i}")).await.expect("deleted");
+        }
+        store.home().checkpoint().await.expect("a checkpoint");
+        let moved = || store.core.counters.relocated_bytes.value();
+        let mut steps = Vec::new();
+        loop {
+            let before = moved();
+            if store.home().upkeep().await.expect("upkeep") == Upkeep::Idle {
+                break;
+            }
+            steps.push(moved() - before);
+        }
+        let most = *steps.iter().max().expect("something was done");
+        // The record that reaches the limit is the last.
+        assert!(most > 0 && most < RELOCATE_RECORDS_LEN_MAX + 8192, "{steps:?}");
+        assert!(moved() > 2 * RELOCATE_RECORDS_LEN_MAX, "one step could have done it: {steps:?}");
+    });
+}
+
 async fn pause() {
     let mut is_second = false;
     std::future::poll_fn(|context| {
